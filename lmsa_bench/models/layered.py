@@ -1,0 +1,46 @@
+"""A network as the paper sees it: the composition x_{n+1} = g_n(x_n, θ_n) of its layers (section 2.1, eq. 6)."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+
+class LayeredModel(nn.Module):
+    """A source network cut into layers g_0..g_{N-1} whose composition equals it.
+
+    ``layers`` maps a layer's name to its map; its parameters are θ_n unless ``theta`` names a smaller part (a map may
+    hold frozen pieces, such as the norm before a classifier). The layers share the modules of ``source``, which alone
+    holds the state: its ``state_dict`` has the source network's own key names.
+    """
+
+    def __init__(
+        self, source: nn.Module, layers: Mapping[str, nn.Module], theta: Mapping[str, nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.names = tuple(layers)
+        self.layers = tuple(layers.values())  # a tuple, so that torch does not register the same modules twice
+        self._theta = tuple((theta or {}).get(name, layer) for name, layer in layers.items())
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+    def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """g_{stop-1} ∘ … ∘ g_start: takes states x_start (K, …) to states x_stop (K, …)."""
+        for layer in self.layers[start:stop]:
+            x = layer(x)
+        return x
+
+    def parameters_of(self, n: int) -> list[nn.Parameter]:
+        """θ_n: the tensors that tuning layer n may change."""
+        return list(self._theta[n].parameters())
+
+    def tune_only(self, layers: Iterable[int]) -> None:
+        """Lets gradients reach the parameters of these layers and no others."""
+        self.requires_grad_(False)
+        for n in layers:
+            for parameter in self.parameters_of(n):
+                parameter.requires_grad_(True)

@@ -1,0 +1,46 @@
+"""Named factories: how a method, a model or a task is found by the name that a suite file gives it."""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lmsa_bench.errors import UserError, nearest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Registry:
+    """Factories by name; the key of a factory is its own name in snake_case."""
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self._factories: dict[str, Callable[..., Any]] = {}
+
+    def register(self, factory: F) -> F:
+        """Adds a factory, also as a decorator; raises UserError where the name is taken by another one."""
+        name = factory.__name__
+        known = self._factories.get(name)
+        # A module that is imported twice under one name (as a plugin is) defines its factories anew.
+        if known is not None and (known.__module__, known.__qualname__) != (factory.__module__, factory.__qualname__):
+            raise UserError(f"{self.noun} {name!r} of {factory.__module__} is already registered by {known.__module__}")
+        self._factories[name] = factory
+        return factory
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The factory of that name; raises UserError naming the nearest known one."""
+        if name not in self._factories:
+            raise UserError(f"unknown {self.noun} {name!r}: {nearest(name, self._factories)}")
+        return self._factories[name]
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self._factories)
+
+    def code_hash(self, name: str) -> str:
+        """A hash of the file that defines a plugin's factory, empty for the package's own: part of a trial's identity."""
+        factory = self.get(name)
+        if factory.__module__.startswith("lmsa_bench."):
+            return ""
+        return hashlib.sha256(Path(inspect.getfile(factory)).read_bytes()).hexdigest()[:12]
