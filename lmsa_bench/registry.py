@@ -39,7 +39,7 @@ class Registry:
         return sorted(self._factories)
 
     def code_hash(self, name: str) -> str:
-        """A hash of the file that defines a plugin's factory, empty for the package's own: part of a trial's identity."""
+        """A hash of a plugin's file, empty for the package's own factories: part of a trial's identity."""
         factory = self.get(name)
         if factory.__module__.startswith("lmsa_bench."):
             return ""

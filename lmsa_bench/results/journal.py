@@ -1,0 +1,169 @@
+"""The results folder: each trial's own folder is the truth, every file in it written in one piece."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
+
+FORMAT = 1  # of the results folder
+
+# One row an epoch. The columns up to `protocol` are the trial's; `result` columns repeat the trial's end in each row
+# (null while it runs); test figures stand in the row of the epoch they belong to.
+SCHEMA = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("configuration", pa.string()),
+        ("task", pa.string()),
+        ("variant", pa.string()),
+        ("method", pa.string()),
+        ("hparams", pa.string()),  # canonical JSON
+        ("seed", pa.int64()),
+        ("epochs", pa.int64()),
+        ("protocol", pa.int64()),
+        ("epoch", pa.int64()),
+        ("train_loss", pa.float64()),
+        ("val_loss", pa.float64()),
+        ("val_accuracy", pa.float64()),
+        ("test_loss", pa.float64()),
+        ("test_accuracy", pa.float64()),
+        ("seconds", pa.float64()),
+        ("bytes", pa.int64()),
+        ("layers", pa.list_(pa.int64())),
+        ("time", pa.float64()),
+        ("status", pa.string()),  # finished, diverged, failed; null while it runs
+        ("reason", pa.string()),
+        ("best_epoch", pa.int64()),
+        ("test_size", pa.int64()),
+        ("flops", pa.int64()),
+        ("scores", pa.string()),  # canonical JSON
+        ("provenance", pa.string()),  # canonical JSON
+    ]
+)
+
+
+class Entry(NamedTuple):
+    """What one trial's folder holds."""
+
+    trial: Trial
+    records: list[EpochRecord]
+    result: TrialResult | None
+
+
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replaces a file in one step: a reader sees the old bytes or the new, whatever is killed meanwhile."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(part, "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def rows(entries: Iterable[Entry]) -> pa.Table:
+    """One table of all epochs of these trials, in a fixed order; a trial that ended without an epoch has one row."""
+    columns: list[dict[str, Any]] = []
+    for trial, records, result in sorted(entries, key=lambda entry: entry.trial.id):
+        shared: dict[str, Any] = {
+            "trial": trial.id,
+            "configuration": trial.configuration,
+            "task": trial.task,
+            "variant": trial.variant,
+            "method": trial.method,
+            "hparams": canonical(dict(trial.hparams)),
+            "seed": trial.seed,
+            "epochs": trial.epochs,
+            "protocol": trial.protocol,
+        }
+        if result is not None:
+            shared |= {name: getattr(result, name) for name in ("status", "reason", "best_epoch", "test_size", "flops")}
+            shared |= {name: canonical(dict(getattr(result, name))) for name in ("scores", "provenance")}
+        for record in records or [None]:
+            row = dict(shared)
+            if record is not None:
+                row |= {name: value for name, value in asdict(record).items() if name in SCHEMA.names}
+                if result is not None and record.epoch == result.best_epoch:
+                    row |= {"test_loss": result.test_loss, "test_accuracy": result.test_accuracy}
+            columns.append(row)
+    return pa.Table.from_pylist(columns, schema=SCHEMA)
+
+
+class Journal:
+    """The trials of a results folder; raises UserError where the folder cannot be used."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.trials = root / "trials"
+        marker = root / "lmsa_bench.json"
+        try:
+            self.trials.mkdir(parents=True, exist_ok=True)
+            if not marker.exists():
+                write_whole(marker, canonical({"format": FORMAT}).encode(), durable=True)
+            found = json.loads(marker.read_text()).get("format")
+        except OSError as error:
+            raise UserError(f"results folder {root}: cannot be written ({error.strerror}); name another") from None
+        except (ValueError, AttributeError):
+            raise UserError(f"results folder {root}: {marker.name} is not this program's; name another") from None
+        if found != FORMAT:
+            raise UserError(f"results folder {root}: format {found}, this version writes {FORMAT}; name another folder")
+
+    def folder(self, trial: Trial) -> Path:
+        """The trial's own folder, made with its `trial.json` where it is missing."""
+        folder = self.trials / trial.id
+        if not (folder / "trial.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "trial.json", canonical(trial.to_json()).encode())
+        return folder
+
+    def append(self, record: EpochRecord) -> None:
+        """Adds an epoch's record; the same or a later epoch that was there (a killed run's) makes way."""
+        path = self.trials / record.trial / "records.jsonl"
+        kept = [r for r in self._records(record.trial) if r.epoch < record.epoch]
+        write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
+
+    def finish(self, result: TrialResult) -> None:
+        """Writes how a trial ended; after this it is never run again, unless it failed."""
+        write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
+
+    def ids(self) -> list[str]:
+        """All trials that ever started."""
+        return sorted(folder.name for folder in self.trials.iterdir() if (folder / "trial.json").exists())
+
+    def finished(self) -> set[str]:
+        """The trials that have ended and need no further run: finished and diverged ones, not failed ones."""
+        ended = (self.result(path.parent.name) for path in self.trials.glob("*/result.json"))
+        return {result.trial for result in ended if result is not None and result.status != "failed"}
+
+    def result(self, trial_id: str) -> TrialResult | None:
+        """How a trial ended, None while it has not."""
+        try:
+            return TrialResult(**json.loads((self.trials / trial_id / "result.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def entry(self, trial_id: str) -> Entry:
+        """All that a trial's folder holds."""
+        trial = Trial(**json.loads((self.trials / trial_id / "trial.json").read_text()))
+        return Entry(trial, self._records(trial_id), self.result(trial_id))
+
+    def entries(self) -> Iterator[Entry]:
+        """All trials that ever started."""
+        return map(self.entry, self.ids())
+
+    def table(self) -> pa.Table:
+        """All records as one table (see SCHEMA)."""
+        return rows(self.entries())
+
+    def _records(self, trial_id: str) -> list[EpochRecord]:
+        try:
+            lines = (self.trials / trial_id / "records.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [EpochRecord(**{**(raw := json.loads(line)), "layers": tuple(raw["layers"])}) for line in lines]

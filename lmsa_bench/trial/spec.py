@@ -1,0 +1,103 @@
+"""What a trial is and what it leaves behind: plain values, hashed and written as JSON."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+PROTOCOL = 1  # raised whenever the same trial would give other records: splits, defaults, early stopping
+
+Value = bool | int | float | str | None
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run, named by the hash of all that decides its result."""
+
+    task: str
+    variant: str
+    method: str
+    hparams: Mapping[str, Value]  # complete: the factory's defaults are filled in
+    seed: int
+    epochs: int
+    batch_size: int = 64
+    test_every_epoch: bool = False
+    code: str = ""  # hash of the plugin files that define the task, the model or the method
+    protocol: int = PROTOCOL
+
+    @property
+    def id(self) -> str:
+        return _hash(asdict(self))
+
+    @property
+    def configuration(self) -> str:
+        """The id of what all seeds of this trial share."""
+        return _hash({name: value for name, value in asdict(self).items() if name != "seed"})
+
+    @property
+    def label(self) -> str:
+        """A short name for people: task, method and the hyper-parameters that tell trials apart."""
+        task = f"{self.task}:{self.variant}" if self.variant else self.task
+        shown = [f"{k}={self.hparams[k]:g}" for k in ("lr", "rho") if isinstance(self.hparams.get(k), float)]
+        return " ".join([task, self.method, *shown, f"seed={self.seed}"])
+
+    def with_seed(self, seed: int) -> "Trial":
+        """The same configuration at another seed."""
+        return replace(self, seed=seed)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch left: losses are means over samples, accuracies fractions, seconds without any evaluation."""
+
+    trial: str
+    epoch: int  # 1 is the first; 0 is the source model as it is
+    train_loss: float | None  # None where nothing is trained
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    bytes: int
+    layers: tuple[int, ...]  # every layer that was tuned in this epoch
+    time: float  # seconds since 1970, when the epoch ended
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+    @property
+    def stopping_key(self) -> tuple[float, float, int]:
+        """Smaller is better: the highest val accuracy, then the lower val loss, then the earlier epoch."""
+        return (-self.val_accuracy, self.val_loss, self.epoch)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended; test figures are those of the best epoch by validation."""
+
+    trial: str
+    status: Literal["finished", "diverged", "failed"]
+    reason: str = ""
+    best_epoch: int | None = None
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    test_size: int = 0
+    seconds: float = 0.0  # training alone
+    flops: int = 0  # of the first update step
+    bytes: int = 0  # highest of the epochs
+    scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
+    provenance: Mapping[str, Value] = field(default_factory=dict)
+
+
