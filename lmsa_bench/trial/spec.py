@@ -99,5 +99,3 @@ class TrialResult:
     bytes: int = 0  # highest of the epochs
     scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
     provenance: Mapping[str, Value] = field(default_factory=dict)
-
-
