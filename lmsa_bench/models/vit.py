@@ -1,0 +1,65 @@
+"""Vision transformers from timm, cut into their blocks (paper, appendix A.2.4)."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lmsa_bench.models.layered import LayeredModel
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+
+class EmbeddedBlock(nn.Module):
+    """Layer 0: patch, class and position embedding, then the first block; (K, C, H, W) to (K, 1 + patches, D)."""
+
+    def __init__(self, vit: "VisionTransformer") -> None:
+        super().__init__()
+        self.patch_embed, self.cls_token, self.pos_embed = vit.patch_embed, vit.cls_token, vit.pos_embed
+        self.block = vit.blocks[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.patch_embed(x)
+        cls = self.cls_token.expand(len(patches), -1, -1)
+        return self.block(torch.cat([cls, patches], 1) + self.pos_embed)
+
+
+class ClassifiedBlock(nn.Module):
+    """The last layer: the last block, then norm and head on the class token; (K, 1 + patches, D) to (K, classes)."""
+
+    def __init__(self, vit: "VisionTransformer") -> None:
+        super().__init__()
+        self.block, self.norm, self.head = vit.blocks[-1], vit.norm, vit.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.block(x))[:, 0])
+
+
+def cut(vit: "VisionTransformer") -> LayeredModel:
+    """One layer a block; raises ValueError for a vision transformer with parts that the cut would drop."""
+    plain = vit.global_pool == "token" and vit.num_prefix_tokens == 1 and not vit.no_embed_class
+    if not (plain and isinstance(vit.norm_pre, nn.Identity) and isinstance(vit.fc_norm, nn.Identity)):
+        raise ValueError("only a plain vision transformer, classified by its class token, can be cut")
+    for block in vit.blocks:
+        block.attn.fused_attn = False  # the co-state penalty needs double backward, which fused kernels lack
+    inner = dict(zip([f"block{n}" for n in range(1, len(vit.blocks) - 1)], vit.blocks[1:-1], strict=True))
+    last = {f"block{len(vit.blocks) - 1}": ClassifiedBlock(vit)}
+    return LayeredModel(vit, {"block0": EmbeddedBlock(vit), **inner, **last})
+
+
+def _vit(classes: int, input_shape: tuple[int, int, int], **sizes: Any) -> LayeredModel:
+    from timm.models.vision_transformer import VisionTransformer  # here: it takes seconds to import
+
+    channels, *size = input_shape
+    return cut(VisionTransformer(img_size=tuple(size), in_chans=channels, num_classes=classes, **sizes))
+
+
+def deit_tiny(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
+    """DeiT-Tiny of patch 16, 12 layers, 5.7 M parameters with 1000 classes (paper, table 2)."""
+    return _vit(classes, input_shape, patch_size=16, embed_dim=192, depth=12, num_heads=3)
+
+
+def small_vit(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
+    """A vision transformer of 12 blocks of width 48 on patches of 2x2, for 8x8 images: DeiT-Tiny's cut on a laptop."""
+    return _vit(classes, input_shape, patch_size=2, embed_dim=48, depth=12, num_heads=3, mlp_ratio=2)
