@@ -13,6 +13,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 
 FORMAT = 1  # of the results folder
+DEFAULT_RESULTS = "results"  # in the current folder
 
 # One row an epoch. The columns up to `protocol` are the trial's; `result` columns repeat the trial's end in each row
 # (null while it runs); test figures stand in the row of the epoch they belong to.
@@ -67,6 +68,11 @@ def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     os.replace(part, path)
 
 
+def epoch_record(raw: dict[str, Any]) -> EpochRecord:
+    """The record whose JSON this is."""
+    return EpochRecord(**{**raw, "layers": tuple(raw["layers"])})
+
+
 def rows(entries: Iterable[Entry]) -> pa.Table:
     """One table of all epochs of these trials, in a fixed order; a trial that ended without an epoch has one row."""
     columns: list[dict[str, Any]] = []
@@ -85,7 +91,8 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
         if result is not None:
             shared |= {name: getattr(result, name) for name in ("status", "reason", "best_epoch", "test_size", "flops")}
             shared |= {name: canonical(dict(getattr(result, name))) for name in ("scores", "provenance")}
-        for record in records or [None]:
+        epochs: list[EpochRecord | None] = [*records] or [None]
+        for record in epochs:
             row = dict(shared)
             if record is not None:
                 row |= {name: value for name, value in asdict(record).items() if name in SCHEMA.names}
@@ -166,4 +173,4 @@ class Journal:
             lines = (self.trials / trial_id / "records.jsonl").read_text().splitlines()
         except FileNotFoundError:
             return []
-        return [EpochRecord(**{**(raw := json.loads(line)), "layers": tuple(raw["layers"])}) for line in lines]
+        return [epoch_record(json.loads(line)) for line in lines]
