@@ -1,0 +1,1 @@
+"""The paper's mathematics, in its letters."""

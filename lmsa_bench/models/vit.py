@@ -1,20 +1,17 @@
 """Vision transformers from timm, cut into their blocks (paper, appendix A.2.4)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lmsa_bench.models.layered import LayeredModel
 
-if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
-
 
 class EmbeddedBlock(nn.Module):
     """Layer 0: patch, class and position embedding, then the first block; (K, C, H, W) to (K, 1 + patches, D)."""
 
-    def __init__(self, vit: "VisionTransformer") -> None:
+    def __init__(self, vit: Any) -> None:
         super().__init__()
         self.patch_embed, self.cls_token, self.pos_embed = vit.patch_embed, vit.cls_token, vit.pos_embed
         self.block = vit.blocks[0]
@@ -28,7 +25,7 @@ class EmbeddedBlock(nn.Module):
 class ClassifiedBlock(nn.Module):
     """The last layer: the last block, then norm and head on the class token; (K, 1 + patches, D) to (K, classes)."""
 
-    def __init__(self, vit: "VisionTransformer") -> None:
+    def __init__(self, vit: Any) -> None:
         super().__init__()
         self.block, self.norm, self.head = vit.blocks[-1], vit.norm, vit.head
 
@@ -36,8 +33,8 @@ class ClassifiedBlock(nn.Module):
         return self.head(self.norm(self.block(x))[:, 0])
 
 
-def cut(vit: "VisionTransformer") -> LayeredModel:
-    """One layer a block; raises ValueError for a vision transformer with parts that the cut would drop."""
+def cut(vit: Any) -> LayeredModel:
+    """One layer a block of a timm VisionTransformer; raises ValueError where it has parts that the cut would drop."""
     plain = vit.global_pool == "token" and vit.num_prefix_tokens == 1 and not vit.no_embed_class
     if not (plain and isinstance(vit.norm_pre, nn.Identity) and isinstance(vit.fc_norm, nn.Identity)):
         raise ValueError("only a plain vision transformer, classified by its class token, can be cut")
@@ -52,7 +49,7 @@ def _vit(classes: int, input_shape: tuple[int, int, int], **sizes: Any) -> Layer
     from timm.models.vision_transformer import VisionTransformer  # here: it takes seconds to import
 
     channels, *size = input_shape
-    return cut(VisionTransformer(img_size=tuple(size), in_chans=channels, num_classes=classes, **sizes))
+    return cut(VisionTransformer(img_size=(size[0], size[1]), in_chans=channels, num_classes=classes, **sizes))
 
 
 def deit_tiny(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:

@@ -74,7 +74,7 @@ class PooledClassifier(nn.Module):
 
 
 def wide_resnet(depth: int, width: int, classes: int, channels: int = 3, stem_stride: int = 1) -> LayeredModel:
-    """A WRN cut into the paper's four layers (appendix A.2.4): conv1 joins block1, and θ of fc is the classifier alone."""
+    """A WRN cut into the paper's four layers (appendix A.2.4): conv1 joins block1, fc's θ is the classifier alone."""
     net = WideResNet(depth, width, classes, channels, stem_stride)
     layers = {
         "block1": nn.Sequential(net.conv1, net.block1),

@@ -1,0 +1,80 @@
+"""Which layers to tune, asked anew whenever a method's schedule says so."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import torch
+
+from lmsa_bench.control.criteria import Batch, Criterion
+from lmsa_bench.models.layered import LayeredModel
+
+Order = Literal["front_to_end", "end_to_front", "random"]
+
+
+class Selection(NamedTuple):
+    """The layers to tune, ascending, and the scores that decided it (a criterion's lists, one value a layer)."""
+
+    layers: tuple[int, ...]
+    scores: dict[str, list[float]]
+
+
+Selector = Callable[[LayeredModel, Iterable[Batch], int, torch.Generator], Selection]
+"""Chooses layers from a model, tuning batches (drawn only if looked at), the step's number and a generator."""
+
+
+def none() -> Selector:
+    """No layer: the source model as it is."""
+    return lambda model, batches, step, generator: Selection((), {})
+
+
+def every_layer() -> Selector:
+    """All layers."""
+    return lambda model, batches, step, generator: Selection(tuple(range(len(model))), {})
+
+
+def only(n: int) -> Selector:
+    """Layer n; negative counts from the end; raises ValueError where the model has no such layer."""
+
+    def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
+        if not -len(model) <= n < len(model):
+            raise ValueError(f"layer {n} of a model with layers 0 to {len(model) - 1}")
+        return Selection((n % len(model),), {})
+
+    return select
+
+
+def best(criterion: Criterion) -> Selector:
+    """The one layer that a criterion scores best (eq. 8: m = argmin Ĵ_n)."""
+
+    def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
+        scores = criterion(model, batches)
+        return Selection((scores.best,), scores.logged)
+
+    return select
+
+
+def one_by_one(order: Order) -> Selector:
+    """LIFT's turns: step s tunes layer s mod N, counted from the front or the end, or any layer at random."""
+
+    def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
+        count = len(model)
+        if order == "random":
+            return Selection((int(torch.randint(count, (), generator=generator)),), {})
+        turn = step % count
+        return Selection((turn if order == "front_to_end" else count - 1 - turn,), {})
+
+    return select
+
+
+def ends_and_some(gamma: int | None) -> Selector:
+    """LISA's draw: the first and last layer, and γ of the middle ones (None: 1 of up to 3 middle layers, else 2)."""
+
+    def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
+        middle = len(model) - 2
+        count = gamma if gamma is not None else (1 if middle <= 3 else 2)
+        if count > middle:
+            raise ValueError(f"gamma {count} of a model with {middle} middle layers")
+        drawn = torch.randperm(middle, generator=generator)[:count] + 1
+        return Selection((0, *sorted(drawn.tolist()), len(model) - 1), {})
+
+    return select

@@ -1,0 +1,12 @@
+"""Full fine-tuning: all layers, Adam (paper, section 4.1)."""
+
+from functools import partial
+
+from lmsa_bench.control import selectors
+from lmsa_bench.control.updates import Adam
+from lmsa_bench.methods.method import Method, NonNegative, Positive
+
+
+def full(lr: Positive, weight_decay: NonNegative = 0.0) -> Method:
+    """Tunes every layer with Adam."""
+    return Method(selectors.every_layer(), partial(Adam, lr=lr, weight_decay=weight_decay))

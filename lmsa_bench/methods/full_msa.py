@@ -1,0 +1,31 @@
+"""Full + MSA: every layer by MSA, from one snapshot of states and co-states (paper, figure 6)."""
+
+from functools import partial
+
+from lmsa_bench.control import selectors
+from lmsa_bench.control.hamiltonian import Reduction
+from lmsa_bench.control.updates import MSA
+from lmsa_bench.methods.method import Count, Method, NonNegative, Positive
+
+
+def full_msa(
+    lr: Positive = 1e-4,
+    rho: NonNegative = 1.0,
+    inner_steps: Count = 5,
+    costate_penalty: bool = True,
+    reduction: Reduction = "sum",
+    weight_decay: NonNegative = 0.0,
+    reset_state: bool = False,
+) -> Method:
+    """Raises every layer's augmented Hamiltonian at once (Jacobi)."""
+    update = partial(
+        MSA,
+        lr=lr,
+        rho=rho,
+        inner_steps=inner_steps,
+        costate_penalty=costate_penalty,
+        reduction=reduction,
+        weight_decay=weight_decay,
+        reset_state=reset_state,
+    )
+    return Method(selectors.every_layer(), update)

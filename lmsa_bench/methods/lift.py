@@ -1,0 +1,13 @@
+"""LIFT: one layer a step, in turn (Zhu et al., 2023; paper, section 4.1)."""
+
+from functools import partial
+from typing import Annotated
+
+from lmsa_bench.control import selectors
+from lmsa_bench.control.updates import Adam
+from lmsa_bench.methods.method import Averaged, Every, Method, NonNegative, Positive
+
+
+def lift(lr: Positive, order: Annotated[selectors.Order, Averaged], weight_decay: NonNegative = 0.0) -> Method:
+    """Tunes one layer a step with Adam, whose moments wait for the layer's next turn."""
+    return Method(selectors.one_by_one(order), partial(Adam, lr=lr, weight_decay=weight_decay), Every(1, "steps"))

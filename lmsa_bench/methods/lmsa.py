@@ -1,0 +1,35 @@
+"""L-MSA: the layer of the smallest predicted loss (eq. 8, 9), tuned by MSA (paper, section 2.2)."""
+
+from functools import partial
+
+from lmsa_bench.control import criteria, selectors
+from lmsa_bench.control.hamiltonian import Reduction
+from lmsa_bench.control.updates import MSA
+from lmsa_bench.methods.method import Count, Every, Method, NonNegative, Positive
+
+
+def lmsa(
+    lr: Positive = 1e-4,
+    rho: NonNegative = 1.0,
+    inner_steps: Count = 5,
+    state_view: criteria.StateView = "position",
+    c: Positive = 0.1,
+    batches: Count = 5,
+    every: Count | None = None,
+    costate_penalty: bool = True,
+    reduction: Reduction = "sum",
+    weight_decay: NonNegative = 0.0,
+    reset_state: bool = False,
+) -> Method:
+    """Tunes argmin Ĵ by raising the augmented Hamiltonian; ``every`` epochs it selects again."""
+    update = partial(
+        MSA,
+        lr=lr,
+        rho=rho,
+        inner_steps=inner_steps,
+        costate_penalty=costate_penalty,
+        reduction=reduction,
+        weight_decay=weight_decay,
+        reset_state=reset_state,
+    )
+    return Method(selectors.best(criteria.predicted_loss(state_view, c, batches)), update, Every(every))

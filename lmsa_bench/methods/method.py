@@ -1,0 +1,42 @@
+"""What a method is: a selector, when it selects again, and an update (method.md's table, one row a file)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from lmsa_bench.control.selectors import Selector
+from lmsa_bench.control.updates import Update
+from lmsa_bench.models import LayeredModel
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Count = Annotated[int, Gt(0)]
+
+
+class Averaged:
+    """Marks a hyper-parameter whose values make one row together, as their mean: none of them is chosen."""
+
+
+@dataclass(frozen=True)
+class Every:
+    """Selects at step 0, and again each so many steps or epochs (None: never again)."""
+
+    count: int | None = None
+    unit: Literal["steps", "epochs"] = "epochs"
+
+    def due(self, step: int, steps_per_epoch: int) -> bool:
+        """Whether the layers are chosen (again) before this step, counted from 0 through all epochs."""
+        if self.count is None:
+            return step == 0
+        return step % (self.count * (1 if self.unit == "steps" else steps_per_epoch)) == 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """Selector x update, and when to select again; ``update`` is None for a method that trains nothing."""
+
+    select: Selector
+    update: Callable[[LayeredModel], Update] | None
+    every: Every = Every()
