@@ -53,23 +53,24 @@ class Statistics:
     critical_difference: float | None = None
     separable: tuple[Pair, ...] = ()
 
-    @property
-    def verdict(self) -> str:
-        """One sentence: which rows the ranks tell apart at this number of tasks."""
-        names, tasks = list(self.average_ranks), f"{len(self.blocks)} task{'s' if len(self.blocks) != 1 else ''}"
-        if self.critical_difference is None or self.f_p is None:
-            return f"not separable: {len(names)} ranked rows on {tasks} are too few to test"
-        test = f"critical difference {self.critical_difference:.2f}, Iman-Davenport p = {self.f_p:.3f}"
+    def verdict(self, block: str = "task") -> str:
+        """One sentence: which rows the ranks tell apart at this number of blocks."""
+        names, n = list(self.average_ranks), f"{len(self.blocks)} {block}{'s' if len(self.blocks) != 1 else ''}"
+        if self.critical_difference is None:
+            return f"not separable: {len(names)} ranked rows on {n} are too few to test"
+        test = f"critical difference {self.critical_difference:.2f}, Iman-Davenport {p_value(self.f_p)}"
         if not self.separable:
             gap = self.average_ranks[names[-1]] - self.average_ranks[names[0]]
-            return (
-                f"not separable: on {tasks} the largest gap of average ranks is {gap:.2f}, {names[0]} to {names[-1]} "
-                f"({test})"
-            )
+            return f"not separable: on {n} the largest gap of average ranks is {gap:.2f}, {names[0]} to {names[-1]} ({test})"
         pairs = ", ".join(f"{pair.better} before {pair.worse}" for pair in self.separable)
         beaten = {pair.worse for pair in self.separable if pair.better == names[0]}
         group = [name for name in names if name not in beaten]
-        return f"separable: on {tasks} {pairs} ({test}); the best group is {', '.join(group)}"
+        return f"separable: on {n} {pairs} ({test}); the best group is {', '.join(group)}"
+
+
+def p_value(p: float | None) -> str:
+    """A p value as text, never as 0."""
+    return "p unknown" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
