@@ -1,0 +1,111 @@
+"""Images and labels in one Arrow file, read back as tensors over the mapped file without a copy."""
+
+import hashlib
+import mmap
+import os
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.tasks.task import Split
+
+MEND = "write it again with 'python -m lmsa_bench.data'"
+
+
+class Header(NamedTuple):
+    """What an Arrow file says of itself, readable without its images."""
+
+    shape: tuple[int, int, int]  # C, H, W
+    fingerprint: str  # of the content: 16 hex digits
+    recipe: str  # how the content was made: a file of another recipe is out of date
+
+
+def write(path: Path, images: Tensor, labels: Tensor, recipe: str = "") -> str:
+    """Writes images (n, C, H, W) uint8 and labels (n,) int64 in one atomic step; returns the content's fingerprint."""
+    shape = ",".join(map(str, images.shape[1:]))
+    pixels, numbers = images.contiguous().numpy(), labels.to(torch.int64).contiguous().numpy()
+    digest = hashlib.sha256(shape.encode())
+    digest.update(pixels.data)
+    digest.update(numbers.data)
+    fingerprint = digest.hexdigest()[:16]
+    kind = pa.binary(images[0].numel())
+    column = pa.FixedSizeBinaryArray.from_buffers(kind, len(images), [None, pa.py_buffer(pixels)])
+    batch = pa.record_batch(
+        [column, pa.array(numbers)],
+        schema=pa.schema(
+            [("image", kind), ("label", pa.int64())],
+            metadata={"shape": shape, "fingerprint": fingerprint, "recipe": recipe},
+        ),
+    )
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                with pa.ipc.new_file(file, batch.schema) as writer:
+                    writer.write_batch(batch)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return fingerprint
+
+
+def header(path: Path) -> Header:
+    """Reads what the file says of itself; raises UserError where it is missing or damaged."""
+    return _open(path)[0]
+
+
+def read(path: Path) -> Split:
+    """Maps a file as tensors, which may be written without changing it; raises UserError where it is damaged."""
+    head, mapped, reader = _open(path)
+    size = head.shape[0] * head.shape[1] * head.shape[2]
+    try:
+        batch = reader.get_batch(0)
+        batch.validate()
+    except (pa.ArrowException, OSError, IndexError) as error:
+        raise _damaged(path, error) from error
+    pixels, labels = batch.columns
+    if reader.num_record_batches != 1 or not len(batch) or pixels.null_count or labels.null_count:
+        raise _damaged(path, "not one batch of images with labels")
+
+    start = pa.py_buffer(mapped).address
+
+    def tensor(column: pa.Array, count: int, dtype: torch.dtype) -> Tensor:
+        return torch.frombuffer(mapped, dtype=dtype, count=count, offset=column.buffers()[1].address - start)
+
+    images = tensor(pixels, len(batch) * size, torch.uint8).view(len(batch), *head.shape)
+    return Split(images, tensor(labels, len(batch), torch.int64))
+
+
+def _open(path: Path) -> tuple[Header, mmap.mmap, pa.ipc.RecordBatchFileReader]:
+    try:
+        with open(path, "rb") as file:
+            # A private map is writable, as torch wants its memory, and leaves the file as it is.
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        reader = pa.ipc.open_file(pa.py_buffer(mapped))
+        metadata = reader.schema.metadata or {}
+        channels, height, width = map(int, metadata[b"shape"].split(b","))
+        head = Header((channels, height, width), metadata[b"fingerprint"].decode(), metadata[b"recipe"].decode())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: {MEND}") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    if reader.schema.names != ["image", "label"] or reader.schema.types != [
+        pa.binary(channels * height * width),
+        pa.int64(),
+    ]:
+        raise _damaged(path, f"its columns are not images of {channels}x{height}x{width} and labels")
+    return head, mapped, reader
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"{path} is not a whole Arrow file of images ({' '.join(str(why).split())}): {MEND}")

@@ -1,0 +1,77 @@
+"""The quickstart tasks: scikit-learn's 1,797 handwritten digits of 8x8, which lie inside its wheel.
+
+Of each digit, 90 images are the target pool, 14 the holdout and 70 to 79 the source's training set. A seed's splits of
+the target pool are 20 a class to tune, 10 to validate and 60 to test.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from lmsa_bench.seeding import generator
+from lmsa_bench.tasks import shifts
+from lmsa_bench.tasks.task import Split, Task
+
+
+def pools(root: Path) -> Mapping[str, Split]:
+    """All digits, values 0 to 16 scaled to 0 to 255, in three pools; nothing is read from the data root."""
+    from sklearn.datasets import load_digits  # takes a second, and only the first preparation needs it
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)[:, None]
+    split = Split(images, torch.from_numpy(digits.target).to(torch.int64))
+    target, holdout, source = shifts.cut(split.labels, (90, 14), generator(0, "pools", "digits"))
+    return {
+        name: shifts.take(split, part) for name, part in (("source", source), ("holdout", holdout), ("target", target))
+    }
+
+
+DIGITS = shifts.ImageSet(
+    name="digits",
+    model="wrn_10_1",
+    shape=(1, 8, 8),
+    pools=pools,
+    strengths={"impulse_noise": 0.27, "contrast": 0.15},
+    counts=(20, 10),
+    epochs=30,
+    lr=3e-3,
+)
+
+
+def digits_c() -> Task:
+    """Digits with noise and with little contrast."""
+    return shifts.corrupted("digits_c", DIGITS)
+
+
+def digits_flip() -> Task:
+    """Digits whose label y is 9 - y."""
+    return shifts.flipped("digits_flip", DIGITS)
+
+
+def digits_super() -> Task:
+    """Superclasses of two digits that look alike: the source knows the first one, the target is the second."""
+    before, after = [[3], [7], [0], [1]], [[8], [9], [6], [4]]
+    return shifts.regrouped("digits_super", DIGITS, before, after, epochs=30, lr=3e-3)
+
+
+def digit_pairs_c() -> Task:
+    """Two noisy digits side by side, 100 classes: 5 pairs a class to tune, 10 to validate and 20 to test.
+
+    They are made of 30, 20 and 40 originals of each digit.
+    """
+    return shifts.paired(
+        "digit_pairs_c",
+        DIGITS,
+        "impulse_noise",
+        source_pairs=60,
+        originals=(30, 20),
+        counts=(5, 10, 20),
+        epochs=15,
+        lr=3e-3,
+    )
+
+
+def digits_masked() -> Task:
+    """Digits for a small transformer, multiplied by one mask."""
+    return shifts.masked("digits_masked", DIGITS, "small_vit", epochs=30, lr=1e-3)

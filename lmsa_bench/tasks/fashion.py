@@ -1,0 +1,134 @@
+"""The fashion tasks: Fashion-MNIST, 28x28, from the IDX files of the Debian package or of torchvision's download.
+
+Of each class, 1,200 training images are the source's training set and 200 the holdout; all 1,000 test images are the
+target pool, of which a seed tunes on 100, validates on 10 and tests on 890.
+"""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.seeding import generator
+from lmsa_bench.tasks import shifts
+from lmsa_bench.tasks.task import Split, Task
+
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the Debian package dataset-fashion-mnist
+
+REMEDY = (
+    "install it with 'apt-get install dataset-fashion-mnist', or download it into the data root with "
+    "torchvision.datasets.FashionMNIST(root, download=True)"
+)
+
+# md5 of the published files, uncompressed, as Debian and torchvision compress them differently. An
+# empty one is not checked.
+MD5 = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+
+
+def pools(root: Path) -> Mapping[str, Split]:
+    """Source and holdout of the training images, all test images as target; raises UserError about the IDX files."""
+    folder = _folder(root)
+    train, test = _split(folder, "train"), _split(folder, "t10k")
+    source, holdout, _ = shifts.cut(train.labels, (1200, 200), generator(0, "pools", "fashion"))
+    return {"source": shifts.take(train, source), "holdout": shifts.take(train, holdout), "target": test}
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Bytes (n, *shape) from a file in the IDX format, plain or as .gz; raises UserError where it is any other file."""
+    file = path if path.exists() else path.with_name(f"{path.name}.gz")
+    try:
+        content = file.read_bytes()
+        if file.suffix == ".gz":
+            content = gzip.decompress(content)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing: {REMEDY}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} cannot be read ({error}): {REMEDY}") from error
+    # Big-endian: 0, 0, 8 for bytes and the number of dimensions; then each dimension.
+    size = 4 * (2 + len(shape))
+    header = np.frombuffer(content[:size].ljust(size, b"\0"), dtype=">u4").astype(np.int64)
+    expected = size + int(header[1:].prod())
+    if header[0] != 0x0801 + len(shape):
+        wrong = f"not an IDX file of bytes in {1 + len(shape)} dimensions"
+    elif tuple(header[2:]) != shape:
+        wrong = f"its items are {'x'.join(map(str, header[2:]))} and not {'x'.join(map(str, shape))}"
+    elif len(content) != expected:
+        wrong = f"its header announces {expected} bytes, it has {len(content)}"
+    elif MD5[path.name] not in ("", hashlib.md5(content, usedforsecurity=False).hexdigest()):
+        wrong = "its md5 is not that of the published file"
+    else:
+        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=size).reshape(-1, *shape).copy())
+    raise UserError(f"{file}: {wrong}: {REMEDY}")
+
+
+def _folder(root: Path) -> Path:
+    places = (root / "FashionMNIST" / "raw", root, SYSTEM_FOLDER)
+    for folder in places:
+        if any((folder / f"{name}{end}").exists() for name in MD5 for end in ("", ".gz")):
+            return folder
+    raise UserError(f"no Fashion-MNIST in {', '.join(map(str, places))}: {REMEDY}")
+
+
+def _split(folder: Path, which: str) -> Split:
+    images = read_idx(folder / f"{which}-images-idx3-ubyte", (28, 28))
+    labels = read_idx(folder / f"{which}-labels-idx1-ubyte", ())
+    if len(images) != len(labels) or int(labels.max()) > 9:
+        raise UserError(f"{folder}: its {which} files are not {len(images)} labels of 0 to 9, one an image: {REMEDY}")
+    return Split(images[:, None], labels.to(torch.int64))
+
+
+FASHION = shifts.ImageSet(
+    name="fashion",
+    model="wrn_10_1",
+    shape=(1, 28, 28),
+    pools=pools,
+    strengths={"impulse_noise": 0.27, "contrast": 0.15},
+    counts=(100, 10),
+    epochs=4,
+    lr=3e-3,
+)
+
+
+def fashion_c() -> Task:
+    """Fashion-MNIST with noise and with little contrast."""
+    return shifts.corrupted("fashion_c", FASHION)
+
+
+def fashion_flip() -> Task:
+    """Fashion-MNIST whose label y is 9 - y."""
+    return shifts.flipped("fashion_flip", FASHION)
+
+
+def fashion_super() -> Task:
+    """Tops, knitwear and coats, shoes, dresses and trousers: T-shirt to shirt, pullover to coat, sandal and sneaker to
+    ankle boot, dress to trouser."""
+    before, after = [[0], [2], [5, 7], [3]], [[6], [4], [9], [1]]
+    return shifts.regrouped("fashion_super", FASHION, before, after, epochs=4, lr=3e-3)
+
+
+def fashion_pairs_c() -> Task:
+    """Two noisy garments side by side, 28x56, 100 classes: 5 pairs a class to tune, 10 to validate and 40 to test.
+
+    They are made of 300, 200 and 500 originals of each class.
+    """
+    return shifts.paired(
+        "fashion_pairs_c",
+        FASHION,
+        "impulse_noise",
+        source_pairs=120,
+        originals=(300, 200),
+        counts=(5, 10, 40),
+        epochs=5,
+        lr=3e-3,
+    )

@@ -1,0 +1,235 @@
+"""The kinds of shift, each built once for any set of small images in ten classes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.seeding import generator
+from lmsa_bench.tasks import arrow
+from lmsa_bench.tasks.corruptions import CORRUPTIONS, Strength
+from lmsa_bench.tasks.task import Source, Split, Splits, Task, to_unit
+
+RECIPE = 1  # raised whenever a prepared file or a source's training set would be another one
+
+Groups = Sequence[Sequence[int]]  # the old classes of each new one
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Ten classes of small images in three pools that share no image: source, holdout, and target, which is shifted."""
+
+    name: str  # its folder below the data root
+    model: str
+    shape: tuple[int, int, int]  # C, H, W
+    pools: Callable[[Path], Mapping[str, Split]]  # source, holdout, target, as they are before any shift
+    strengths: Mapping[str, Strength]  # of the corruptions of the target pool
+    counts: tuple[int, int]  # tuning and validation images a class; the rest of the target pool is for the test
+    epochs: int
+    lr: float
+
+    def path(self, part: str) -> Path:
+        """Where a part lies below the data root: a pool, or the target pool after a corruption."""
+        return Path(self.name, f"{part}.arrow")
+
+    def prepare(self, root: Path) -> None:
+        """Writes the pools and the corrupted target pools below the data root, where they are not there yet."""
+        parts = ("source", "holdout", "target", *self.strengths)
+        if all(self._is_current(root, part) for part in parts):
+            return
+        pools = self.pools(root)
+        for part in parts:
+            if part in pools:
+                split = pools[part]
+            else:
+                images, labels = pools["target"]
+                change = CORRUPTIONS.get(part)
+                split = Split(change(images, self.strengths[part], generator(0, "corrupt", self.name, part)), labels)
+            arrow.write(root / self.path(part), *split, self._recipe(part))
+
+    def read(self, part: str, root: Path) -> Split:
+        """One prepared part, memory-mapped."""
+        return arrow.read(root / self.path(part))
+
+    def fingerprint(self, parts: Sequence[str], root: Path) -> str:
+        """The fingerprints of the pools and of the parts that a task reads."""
+        return "-".join(arrow.header(root / self.path(part)).fingerprint for part in ("source", "holdout", *parts))
+
+    def source(self) -> Source:
+        """The source model of all ten classes, shared by the tasks whose source it is."""
+        return Source(f"{self.name}/{RECIPE}", self.source_pool, self.epochs, self.lr, self.holdout_pool)
+
+    def source_pool(self, root: Path) -> Split:
+        """What the source models are trained on."""
+        return self.read("source", root)
+
+    def holdout_pool(self, root: Path) -> Split:
+        """Unseen images of the source distribution."""
+        return self.read("holdout", root)
+
+    def _recipe(self, part: str) -> str:
+        return f"{self.name} {RECIPE} {self.strengths.get(part, '')}"
+
+    def _is_current(self, root: Path, part: str) -> bool:
+        try:
+            return arrow.header(root / self.path(part)).recipe == self._recipe(part)
+        except UserError:
+            return False
+
+
+def cut(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Tensor]:
+    """Shuffles and cuts the indices of each class into parts of those counts and the rest, all ascending.
+
+    Raises UserError where a class has too few images to leave a rest.
+    """
+    parts: list[list[Tensor]] = [[] for _ in range(len(counts) + 1)]
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero().flatten()
+        if len(members) <= sum(counts):
+            raise UserError(
+                f"class {label} has {len(members)} images: expected more than {' + '.join(map(str, counts))}"
+            )
+        shuffled = members[torch.randperm(len(members), generator=draw)]
+        for part, indices in zip(parts, shuffled.split([*counts, len(members) - sum(counts)]), strict=True):
+            part.append(indices)
+    return [torch.cat(part).sort().values for part in parts]
+
+
+def take(split: Split, indices: Tensor) -> Split:
+    """The images and labels at those indices."""
+    return Split(split.images[indices], split.labels[indices])
+
+
+def flip(split: Split, classes: int) -> Split:
+    """Label y becomes classes - 1 - y."""
+    return Split(split.images, classes - 1 - split.labels)
+
+
+def regroup(split: Split, groups: Groups) -> Split:
+    """Keeps the images of the classes in a group; the label is the group's index."""
+    index = torch.full((int(split.labels.max()) + 1,), -1)
+    for group, members in enumerate(groups):
+        index[list(members)] = group
+    labels = index[split.labels]
+    return Split(split.images[labels >= 0], labels[labels >= 0])
+
+
+def pairs(split: Split, per_class: int, draw: torch.Generator) -> Split:
+    """Two images side by side, class 10 * left + right: `per_class` pairs for each of the 100 classes.
+
+    A class uses an image once a side. Raises UserError where there are fewer images than pairs.
+    """
+    members = [(split.labels == label).nonzero().flatten() for label in range(10)]
+    fewest = min(map(len, members))
+    if fewest < per_class:
+        raise UserError(f"a class of {fewest} images makes at most as many pairs: expected {per_class}")
+    left, right = [], []
+    for first in members:
+        for second in members:
+            left.append(first[torch.randperm(len(first), generator=draw)[:per_class]])
+            right.append(second[torch.randperm(len(second), generator=draw)[:per_class]])
+    images = torch.cat([split.images[torch.cat(left)], split.images[torch.cat(right)]], dim=3)
+    return Split(images, torch.arange(100).repeat_interleave(per_class))
+
+
+def corrupted(name: str, data: ImageSet) -> Task:
+    """Input-level: the target pool is corrupted once, like a published set; every variant has the same split."""
+    return _task(name, data, "input", variants=tuple(data.strengths))
+
+
+def flipped(name: str, data: ImageSet) -> Task:
+    """Output-level: y becomes 9 - y on the target pool as it is."""
+    return _task(name, data, "output", relabel=lambda split: flip(split, 10))
+
+
+def masked(name: str, data: ImageSet, model: str, epochs: int, lr: float) -> Task:
+    """Input-level: pixels on [0, 1] are multiplied by one fixed mask of e^z, z standard normal; the source saw none."""
+    mask = torch.randn(data.shape, generator=generator(0, "mask", name)).exp()
+    return replace(
+        _task(name, data, "input"),
+        model=model,
+        source=replace(data.source(), epochs=epochs, lr=lr),
+        transform=lambda images: to_unit(images) * mask.to(images.device),
+    )
+
+
+def regrouped(name: str, data: ImageSet, before: Groups, after: Groups, epochs: int, lr: float) -> Task:
+    """Feature-level: each superclass has other subclasses in the target than it had in the source."""
+    source = Source(
+        data=f"{name}/{RECIPE}",
+        load=lambda root: regroup(data.source_pool(root), before),
+        epochs=epochs,
+        lr=lr,
+        holdout=lambda root: regroup(data.holdout_pool(root), before),
+    )
+    task = _task(name, data, "feature", relabel=lambda split: regroup(split, after))
+    return replace(task, classes=len(before), source=source)
+
+
+def paired(
+    name: str,
+    data: ImageSet,
+    corruption: str,
+    source_pairs: int,
+    originals: tuple[int, int],
+    counts: tuple[int, int, int],
+    epochs: int,
+    lr: float,
+) -> Task:
+    """Input-level, 100 classes of two digits side by side; `counts` pairs a class to tune, to validate and to test.
+
+    The originals of a digit are cut first: `originals` for the tuning and the validation pairs, the rest for the test
+    pairs, so no original is in two splits. Each original was corrupted once.
+    """
+
+    def source_set(pool: Callable[[Path], Split], per_class: int) -> Callable[[Path], Split]:
+        return lambda root: pairs(pool(root), per_class, generator(0, "pairs", name))
+
+    def splits(root: Path, variant: str, seed: int) -> Splits:
+        target, draw = data.read(variant, root), generator(seed, "splits", name)
+        pools = cut(target.labels, originals, draw)
+        return Splits(*(pairs(take(target, pool), n, draw) for pool, n in zip(pools, counts, strict=True)))
+
+    channels, height, width = data.shape
+    return replace(
+        _task(name, data, "input", variants=(corruption,)),
+        classes=100,
+        input_shape=(channels, height, 2 * width),
+        source=Source(
+            data=f"{name}/{RECIPE}",
+            load=source_set(data.source_pool, source_pairs),
+            epochs=epochs,
+            lr=lr,
+            holdout=source_set(data.holdout_pool, counts[1]),
+        ),
+        splits=splits,
+    )
+
+
+def _task(
+    name: str,
+    data: ImageSet,
+    shift: str,
+    variants: tuple[str, ...] = ("",),
+    relabel: Callable[[Split], Split] = lambda split: split,
+) -> Task:
+    def splits(root: Path, variant: str, seed: int) -> Splits:
+        target = relabel(data.read(variant or "target", root))
+        parts = cut(target.labels, data.counts, generator(seed, "splits", name))
+        return Splits(*(take(target, part) for part in parts))
+
+    return Task(
+        name=name,
+        model=data.model,
+        classes=10,
+        input_shape=data.shape,
+        source=data.source(),
+        splits=splits,
+        prepare=data.prepare,
+        fingerprint=lambda root: data.fingerprint([variant or "target" for variant in variants], root),
+        variants=variants,
+        shift=shift,
+    )
