@@ -50,8 +50,8 @@ def digits_flip() -> Task:
 
 
 def digits_super() -> Task:
-    """Superclasses of two digits that look alike: the source knows the first one, the target is the second."""
-    before, after = [[3], [7], [0], [1]], [[8], [9], [6], [4]]
+    """Superclasses of two digits that look alike: the source knows 2, 7, 9, 0, 3 and the target is 1, 4, 5, 6, 8."""
+    before, after = [[2], [7], [9], [0], [3]], [[1], [4], [5], [6], [8]]
     return shifts.regrouped("digits_super", DIGITS, before, after, epochs=30, lr=3e-3)
 
 

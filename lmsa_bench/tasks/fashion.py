@@ -1,6 +1,6 @@
 """The fashion tasks: Fashion-MNIST, 28x28, from the IDX files of the Debian package or of torchvision's download.
 
-Of each class, 1,200 training images are the source's training set and 200 the holdout; all 1,000 test images are the
+Of each class, 1,000 training images are the source's training set and 200 the holdout; all 1,000 test images are the
 target pool, of which a seed tunes on 100, validates on 10 and tests on 890.
 """
 
@@ -40,7 +40,7 @@ def pools(root: Path) -> Mapping[str, Split]:
     """Source and holdout of the training images, all test images as target; raises UserError about the IDX files."""
     folder = _folder(root)
     train, test = _split(folder, "train"), _split(folder, "t10k")
-    source, holdout, _ = shifts.cut(train.labels, (1200, 200), generator(0, "pools", "fashion"))
+    source, holdout, _ = shifts.cut(train.labels, (1000, 200), generator(0, "pools", "fashion"))
     return {"source": shifts.take(train, source), "holdout": shifts.take(train, holdout), "target": test}
 
 
@@ -126,7 +126,7 @@ def fashion_pairs_c() -> Task:
         "fashion_pairs_c",
         FASHION,
         "impulse_noise",
-        source_pairs=120,
+        source_pairs=100,
         originals=(300, 200),
         counts=(5, 10, 40),
         epochs=5,
