@@ -39,16 +39,16 @@ def report(suite: Suite, table: pa.Table) -> Report:
     over_tasks = statistics(
         {row: {task: found[row, task].score for task in suite.tasks} for row in ranked}, suite.tasks
     )
-    by_seed = {
-        (row, task): found[row, task].accuracies
-        for row in ranked
+    pairs = [
+        (task, seed)
         for task in suite.tasks
-        if not found[row, task].diverged
-    }
-    blocks = {
-        row: {f"{task} {seed}": a for task in suite.tasks for seed, a in by_seed.get((row, task), {}).items()}
-        for row in ranked
-    }
+        for seed in sorted({seed for row in ranked for seed in found[row, task].accuracies})
+    ]
+    over_pairs = statistics(
+        {row: {f"{task} {seed}": found[row, task].score_at(seed) for task, seed in pairs} for row in ranked},
+        [f"{task} {seed}" for task, seed in pairs],
+    )
+    by_seed = {key: cell.accuracies for key, cell in found.items() if key[0] in ranked and not cell.diverged}
     best = next(iter(over_tasks.average_ranks), "")
     seeds = sorted({cell.n for cell in found.values() if cell.n})
     n = f"n = {seeds[0]} seeds" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]} seeds" if seeds else "no seed"
@@ -59,7 +59,7 @@ def report(suite: Suite, table: pa.Table) -> Report:
         tuple(row.name for row in suite.rows),
         found,
         over_tasks,
-        blocked=statistics(blocks, list(dict.fromkeys(block for own in blocks.values() for block in own))),
+        blocked=over_pairs,
         differences=tuple(paired_differences(by_seed, best)) if best else (),
     )
 

@@ -107,8 +107,8 @@ def critical_difference(report: Report) -> "Figure | None":
     axes.text(1, top + 0.12, f"CD = {statistics.critical_difference:.2f}{longer}", va="bottom")
     axes.set_ylim(-depth - 0.35 * half, top + 0.6)
     axes.set_title(
-        f"{report.suite}: {len(ranks)} methods, n = {len(statistics.blocks)} tasks, Iman-Davenport {p_value(statistics.f_p)}\n"
-        "a bar joins methods that are not separable (Nemenyi, alpha = 0.05)",
+        f"{report.suite}: {len(ranks)} methods, n = {len(statistics.blocks)} tasks\n"
+        f"a bar joins what is not separable (Nemenyi, alpha = 0.05; Iman-Davenport {p_value(statistics.f_p)})",
         fontsize="medium",
     )
     return figure

@@ -60,8 +60,8 @@ class Statistics:
             return f"not separable: {len(names)} ranked rows on {n} are too few to test"
         test = f"critical difference {self.critical_difference:.2f}, Iman-Davenport {p_value(self.f_p)}"
         if not self.separable:
-            gap = self.average_ranks[names[-1]] - self.average_ranks[names[0]]
-            return f"not separable: on {n} the largest gap of average ranks is {gap:.2f}, {names[0]} to {names[-1]} ({test})"
+            gap = f"{self.average_ranks[names[-1]] - self.average_ranks[names[0]]:.2f}, {names[0]} to {names[-1]}"
+            return f"not separable: on {n} the largest gap of average ranks is {gap} ({test})"
         pairs = ", ".join(f"{pair.better} before {pair.worse}" for pair in self.separable)
         beaten = {pair.worse for pair in self.separable if pair.better == names[0]}
         group = [name for name in names if name not in beaten]

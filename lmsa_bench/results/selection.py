@@ -1,6 +1,7 @@
 """From epochs to one number a row and task: the best epoch and the best hyper-parameters, by validation alone."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,11 @@ class Cell:
     @property
     def score(self) -> float | None:
         """What is ranked: the mean, -inf where the selected configuration diverged, None where there is nothing."""
-        return float("-inf") if self.diverged else self.mean
+        return -math.inf if self.diverged else self.mean
+
+    def score_at(self, seed: int) -> float | None:
+        """The same for one seed."""
+        return -math.inf if self.diverged else self.accuracies.get(seed)
 
 
 def cells(suite: Suite, table: pa.Table) -> list[Cell]:
@@ -116,7 +121,7 @@ def outcomes(table: pa.Table) -> dict[str, End]:
     for trial, rows in epochs.items():
         status, reason, told = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
         if status != "finished":
-            ends[trial] = End(status, reason or "", None, float("nan"), float("nan"), ())
+            ends[trial] = End(status, reason or "", None, math.nan, math.nan, ())
             continue
         recorded = [row for row in rows if row["epoch"] is not None]
         best = min(recorded, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]), default=None)
@@ -146,7 +151,7 @@ def choose(
         finished = [end for end in ended if end.status == "finished"]
         diverged = sum(end.status == "diverged" for end in ended)
         if not finished:
-            return (diverged, float("inf"), float("inf"), configuration) if diverged else None
+            return (diverged, math.inf, math.inf, configuration) if diverged else None
         # Rounded, since the same fractions summed in another order are still a tie.
         accuracy = round(fmean(end.val_accuracy for end in finished), 12)
         return diverged, -accuracy, round(fmean(end.val_loss for end in finished), 12), configuration
