@@ -1,6 +1,7 @@
 """Images and labels in one Arrow file, read back as tensors over the mapped file without a copy."""
 
 import hashlib
+import math
 import mmap
 import os
 import uuid
@@ -15,6 +16,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.tasks.task import Split
 
 MEND = "write it again with 'python -m lmsa_bench.data'"
+DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError)  # what a damaged file can raise on its way to tensors
 
 
 class Header(NamedTuple):
@@ -67,23 +69,21 @@ def header(path: Path) -> Header:
 def read(path: Path) -> Split:
     """Maps a file as tensors, which may be written without changing it; raises UserError where it is damaged."""
     head, mapped, reader = _open(path)
-    size = head.shape[0] * head.shape[1] * head.shape[2]
     try:
         batch = reader.get_batch(0)
         batch.validate()
-    except (pa.ArrowException, OSError, IndexError) as error:
+        pixels, labels = batch.columns
+        if reader.num_record_batches != 1 or not len(batch) or pixels.null_count or labels.null_count:
+            raise ValueError("not one batch of images with labels")
+        start = pa.py_buffer(mapped).address
+
+        def tensor(column: pa.Array, count: int, dtype: torch.dtype) -> Tensor:
+            return torch.frombuffer(mapped, dtype=dtype, count=count, offset=column.buffers()[1].address - start)
+
+        images = tensor(pixels, len(batch) * math.prod(head.shape), torch.uint8).view(len(batch), *head.shape)
+        return Split(images, tensor(labels, len(batch), torch.int64))
+    except DAMAGE as error:
         raise _damaged(path, error) from error
-    pixels, labels = batch.columns
-    if reader.num_record_batches != 1 or not len(batch) or pixels.null_count or labels.null_count:
-        raise _damaged(path, "not one batch of images with labels")
-
-    start = pa.py_buffer(mapped).address
-
-    def tensor(column: pa.Array, count: int, dtype: torch.dtype) -> Tensor:
-        return torch.frombuffer(mapped, dtype=dtype, count=count, offset=column.buffers()[1].address - start)
-
-    images = tensor(pixels, len(batch) * size, torch.uint8).view(len(batch), *head.shape)
-    return Split(images, tensor(labels, len(batch), torch.int64))
 
 
 def _open(path: Path) -> tuple[Header, mmap.mmap, pa.ipc.RecordBatchFileReader]:
@@ -95,16 +95,14 @@ def _open(path: Path) -> tuple[Header, mmap.mmap, pa.ipc.RecordBatchFileReader]:
         metadata = reader.schema.metadata or {}
         channels, height, width = map(int, metadata[b"shape"].split(b","))
         head = Header((channels, height, width), metadata[b"fingerprint"].decode(), metadata[b"recipe"].decode())
+        columns = [("image", pa.binary(math.prod(head.shape))), ("label", pa.int64())]
+        if not reader.schema.equals(pa.schema(columns)):
+            raise ValueError(f"its columns are not images of {channels}x{height}x{width} and labels")
+        return head, mapped, reader
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {MEND}") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         raise _damaged(path, error) from error
-    if reader.schema.names != ["image", "label"] or reader.schema.types != [
-        pa.binary(channels * height * width),
-        pa.int64(),
-    ]:
-        raise _damaged(path, f"its columns are not images of {channels}x{height}x{width} and labels")
-    return head, mapped, reader
 
 
 def _damaged(path: Path, why: object) -> UserError:

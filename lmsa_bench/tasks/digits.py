@@ -74,4 +74,4 @@ def digit_pairs_c() -> Task:
 
 def digits_masked() -> Task:
     """Digits for a small transformer, multiplied by one mask."""
-    return shifts.masked("digits_masked", DIGITS, "small_vit", epochs=30, lr=1e-3)
+    return shifts.masked("digits_masked", DIGITS, "small_vit", epochs=40, lr=2e-3)
