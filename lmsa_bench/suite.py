@@ -1,8 +1,32 @@
 """From a YAML file of tune_configs/ to a checked list of trials."""
 
-from dataclasses import dataclass
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import itertools
+import math
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
-from lmsa_bench.trial.spec import Trial
+import yaml
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from lmsa_bench.errors import UserError, nearest
+from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
+from lmsa_bench.models import MODELS
+from lmsa_bench.tasks import TASKS
+from lmsa_bench.trial.spec import Trial, Value
+
+CONFIGS = [
+    Path(__file__).parent / "tune_configs",
+    Path(__file__).parents[1] / "tune_configs",
+]  # a wheel's, a checkout's
+MOST_TRIALS = 100_000
 
 
 @dataclass(frozen=True)
@@ -23,3 +47,256 @@ class Suite:
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     trials: tuple[Trial, ...]  # all rows x tasks x variants x grid x seeds, each once
+    plugins: tuple[str, ...] = ()
+    cpus: float = 1  # of one trial
+    gpus: float = 0
+
+    def only(self, tasks: Collection[str], rows: Collection[str]) -> "Suite":
+        """The part of the suite with these tasks and rows; an empty collection keeps all; raises UserError."""
+        for noun, asked, known in (("task", tasks, self.tasks), ("method", rows, [row.name for row in self.rows])):
+            for name in asked:
+                if name not in known:
+                    raise UserError(f"--only {noun}={name}: not in suite {self.name!r}: {nearest(name, known)}")
+        kept = tuple(row for row in self.rows if not rows or row.name in rows)
+        wanted = frozenset().union(*(row.configurations for row in kept))
+        trials = tuple(t for t in self.trials if (not tasks or t.task in tasks) and t.configuration in wanted)
+        return replace(self, tasks=tuple(t for t in self.tasks if not tasks or t in tasks), rows=kept, trials=trials)
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+
+# Field by field: its type, and its default where it may be left out.
+_SUITE: dict[str, Any] = {
+    "suite": (Name,),
+    "tasks": (list[str],),
+    "rows": (dict[Name, Any],),
+    "seeds": (Count | list[int], 3),
+    "epochs": (Count, 10),
+    "batch_size": (Count, 64),
+    "test_every_epoch": (bool, False),
+    "plugins": (list[str], ()),
+    "resources": (dict[str, Any], {}),
+}
+_ROW: dict[str, Any] = {
+    "method": (str, None),
+    "grid": (dict[str, Any], {}),
+    "epochs": (Count, None),
+    "tasks": (list[str], None),
+    "ranked": (bool, True),
+}
+_RESOURCES: dict[str, Any] = {"cpu": (NonNegative, 1), "gpu": (NonNegative, 0)}
+
+
+def load(name: str, seeds: int | None = None) -> Suite:
+    """The suite of that name or YAML file, with the first ``seeds`` seeds in place of its own; raises UserError."""
+    path = _find(name)
+    raw = _fields(_parse(path), _SUITE, f"{path}")
+    where = f"{path}: "
+    for plugin in raw["plugins"]:
+        import_plugin(_beside(path, plugin))
+    drawn = raw["seeds"] if seeds is None else seeds
+    numbers = drawn if isinstance(drawn, list) else list(range(drawn))
+    _refuse_empty(numbers, f"{where}seeds")
+    _refuse_empty(raw["tasks"], f"{where}tasks")
+    _refuse_empty(raw["rows"], f"{where}rows")
+    resources = _fields(raw["resources"], _RESOURCES, f"{where}resources")
+    rows, trials = [], dict[str, Trial]()
+    for row_name, content in raw["rows"].items():
+        at = f"{where}rows.{row_name}"
+        fields = _fields({} if content is None else content, _ROW, at)
+        own = list(_trials(row_name, fields, raw, at))
+        rows.append(
+            Row(
+                str(row_name),
+                fields["ranked"],
+                _averaged(METHODS.get(fields["method"] or row_name)),
+                frozenset(t.configuration for t in own),
+            )
+        )
+        trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
+        if len(trials) > MOST_TRIALS:
+            raise UserError(f"{at}: the suite has more than {MOST_TRIALS} trials; make its grids smaller")
+    return Suite(
+        raw["suite"],
+        tuple(dict.fromkeys(raw["tasks"])),
+        tuple(rows),
+        tuple(trials.values()),
+        tuple(str(_beside(path, plugin)) for plugin in raw["plugins"]),
+        resources["cpu"],
+        resources["gpu"],
+    )
+
+
+def import_plugin(plugin: str) -> None:
+    """Imports a user's module by name, or a .py file by path, so that it registers what it holds; raises UserError."""
+    try:
+        if plugin.endswith(".py"):
+            name = f"lmsa_plugin_{hashlib.sha256(plugin.encode()).hexdigest()[:8]}_{Path(plugin).stem}"
+            if name not in sys.modules:
+                spec = importlib.util.spec_from_file_location(name, plugin)
+                assert spec is not None and spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                sys.modules[name] = module
+                spec.loader.exec_module(module)
+        else:
+            importlib.import_module(plugin)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the user's own code raises is theirs to read
+        raise UserError(f"plugin {plugin}: {type(error).__name__} on import: {error}") from None
+
+
+def _beside(path: Path, plugin: str) -> str:
+    return str((path.parent / plugin).resolve()) if plugin.endswith(".py") else plugin
+
+
+def _find(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    known = {path.stem: path for folder in CONFIGS for path in sorted(folder.glob("*.yaml"))}
+    if name not in known:
+        raise UserError(f"unknown suite {name!r}: {nearest(name, known)}, or the path of a .yaml file")
+    return known[name]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number (as in YAML 1.2) and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a name", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag.rsplit(":", 1)[1] in ("bool", "int", "null", "merge")]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.inf$|\.nan$", re.IGNORECASE),
+    list("-+0123456789."),
+)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"suite file {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"suite file {path}: not UTF-8 text (byte {error.start})") from None
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{path}: {at}{error.problem or error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a suite file is a mapping with the keys {', '.join(_SUITE)}")
+    return content
+
+
+def _fields(content: Any, schema: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The content with its defaults, each value of its type; raises UserError at an unknown or missing field."""
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: expected a mapping with the keys {', '.join(schema)}, not {content!r:.80}")
+    for name in content:
+        if name not in schema:
+            raise UserError(f"{where}: unknown key {name!r}: {nearest(str(name), schema)}")
+    for name, rest in schema.items():
+        if len(rest) == 1 and name not in content:
+            raise UserError(f"{where}: the key {name!r} is missing")
+    return {
+        name: check(content[name], rest[0], f"{where}: {name}") if name in content else rest[1]
+        for name, rest in schema.items()
+    }
+
+
+def check(value: Any, annotation: Any, where: str) -> Any:
+    """The value, where it is of that type and range; raises UserError."""
+    try:
+        checked = TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Input should be ")
+        raise UserError(f"{where}: {value!r:.80} is not valid: it should be {reason}") from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise UserError(f"{where}: {value!r} is not valid: it should be a finite number")
+    return checked
+
+
+def _refuse_empty(values: Collection[Any], where: str) -> None:
+    if not values:
+        raise UserError(f"{where}: is empty; name at least one")
+
+
+def _averaged(factory: Callable[..., Any]) -> tuple[str, ...]:
+    hints = get_type_hints(factory, include_extras=True)
+    return tuple(name for name, hint in hints.items() if Averaged in get_args(hint))
+
+
+def _trials(row: str, fields: Mapping[str, Any], suite: Mapping[str, Any], where: str) -> Iterator[Trial]:
+    """The row's trials at seed 0: its tasks x their variants x its grid."""
+    name = fields["method"] or row
+    try:
+        factory = METHODS.get(name)
+        tasks = [TASKS.get(task)() for task in suite["tasks"]]
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    for task in fields["tasks"] or ():
+        if task not in suite["tasks"]:
+            raise UserError(f"{where}.tasks: {task!r} is not one of the suite's: {nearest(task, suite['tasks'])}")
+    for hparams in _grid(factory, fields["grid"], f"{where}.grid"):
+        trains = factory(**hparams).update is not None
+        for task in tasks:
+            if fields["tasks"] is not None and task.name not in fields["tasks"]:
+                continue
+            hashes = [METHODS.code_hash(name), TASKS.code_hash(task.name), MODELS.code_hash(task.model)]
+            for variant in task.variants:
+                yield Trial(
+                    task.name,
+                    variant,
+                    name,
+                    hparams,
+                    0,
+                    (fields["epochs"] or suite["epochs"]) if trains else 0,
+                    suite["batch_size"],
+                    suite["test_every_epoch"],
+                    "-".join(hashes).strip("-"),
+                )
+
+
+def _grid(factory: Callable[..., Any], grid: Mapping[str, Any], where: str) -> Iterator[dict[str, Value]]:
+    """Every combination of the values, each a full set of the factory's hyper-parameters."""
+    parameters, hints = inspect.signature(factory).parameters, get_type_hints(factory, include_extras=True)
+    for name in grid:
+        if name not in parameters:
+            raise UserError(
+                f"{where}: {factory.__name__} has no hyper-parameter {name!r}: {nearest(str(name), parameters)}"
+            )
+    axes = []
+    for name, parameter in parameters.items():
+        if name not in grid:
+            if parameter.default is inspect.Parameter.empty:
+                raise UserError(f"{where}: {factory.__name__} needs a value of {name!r}")
+            axes.append([parameter.default])
+            continue
+        values = grid[name] if isinstance(grid[name], list) else [grid[name]]
+        _refuse_empty(values, f"{where}.{name}")
+        checked = [check(value, hints[name], f"{where}.{name}") for value in values]
+        axes.append(list(dict.fromkeys(checked)))
+    if math.prod(map(len, axes)) > MOST_TRIALS:
+        raise UserError(f"{where}: has more than {MOST_TRIALS} combinations; make it smaller")
+    for values in itertools.product(*axes):
+        yield dict(zip(parameters, values, strict=True))

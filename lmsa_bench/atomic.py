@@ -1,0 +1,15 @@
+"""Files that are whole or not there, whatever is killed meanwhile."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replaces a file in one step; ``durable`` waits for the disk, so that it also outlives a loss of power."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(part, "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(part, path)

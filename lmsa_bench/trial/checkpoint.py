@@ -1,0 +1,42 @@
+"""The state of a running trial on disk: the last epoch's, and the one before in case that is damaged."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmsa_bench.atomic import write_whole
+
+_NAMES = ("checkpoint.pt", "checkpoint.previous.pt")
+_DIGEST = hashlib.sha256().digest_size
+
+
+def save(folder: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values below a digest of them; the checkpoint before stays beside it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    last, previous = (folder / name for name in _NAMES)
+    if last.exists():
+        os.replace(last, previous)
+    write_whole(last, hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
+
+
+def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """The newest checkpoint that is whole, None where there is none: never runs code that a file might hold."""
+    for name in _NAMES:
+        try:
+            data = (folder / name).read_bytes()
+        except FileNotFoundError:
+            continue
+        if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
+            return torch.load(io.BytesIO(data[_DIGEST:]), map_location=device, weights_only=True)
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Drops the checkpoints of a trial that has ended."""
+    for name in _NAMES:
+        (folder / name).unlink(missing_ok=True)

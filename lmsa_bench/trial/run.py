@@ -1,0 +1,213 @@
+"""One trial from its first epoch, or its last checkpoint, to its result."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmsa_bench.control.trajectory import cross_entropy
+from lmsa_bench.methods import Method
+from lmsa_bench.models import LayeredModel
+from lmsa_bench.seeding import generator
+from lmsa_bench.tasks.task import Splits, Task
+from lmsa_bench.trial import checkpoint, cost
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+from lmsa_bench.trial.state_cache import EVALUATION_BATCH, Samples
+
+
+@torch.no_grad()
+def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy as a fraction."""
+    totals = torch.zeros(2, dtype=torch.float64, device=samples.device)
+    for x, y in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
+        output = model.run(x, samples.start)
+        totals += torch.stack([cross_entropy(output, y).double().sum(), (output.argmax(1) == y).double().sum()])
+    loss, correct = (totals / len(samples)).tolist()
+    return loss, correct
+
+
+class Run:
+    """Trains one trial; selection and stopping see tuning and validation samples, the test split waits for the end.
+
+    ``folder`` holds the checkpoints. ``model`` is the source model, whose parameters the run changes in place.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        task: Task,
+        model: LayeredModel,
+        method: Method,
+        splits: Splits,
+        folder: Path,
+        device: torch.device,
+        provenance: Mapping[str, Value] | None = None,
+    ) -> None:
+        self.trial, self.method, self.folder, self.device = trial, method, folder, device
+        self.provenance = dict(provenance or {})
+        self.model = model.to(device).eval()
+        self.model.requires_grad_(False)
+        self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
+        self.steps = math.ceil(len(self.train) / trial.batch_size)
+        self.update = method.update(self.model) if method.update else None
+        self.state: dict[str, Any] = {
+            "epoch": 0,
+            "layers": (),
+            "scores": {},
+            "best": None,
+            "seconds": 0.0,
+            "flops": 0,
+            "bytes": 0,
+            "diverged": False,
+        }
+        # The best epoch's parameters of every layer that was ever tuned; a layer's own source values until then.
+        self.best_parameters: dict[int, list[Tensor]] = {}
+        self._resume()
+
+    def epochs(self) -> Iterator[EpochRecord]:
+        """The records of the epochs that are left; the checkpoint of one is written when the next is asked for."""
+        if self.update is None:
+            loss, accuracy = evaluate(self.model, self.val)
+            yield self._keep_best(self._record(0, None, 0.0, (), loss, accuracy))
+            return
+        while self.state["epoch"] < self.trial.epochs and not self.state["diverged"]:
+            yield self._epoch(self.state["epoch"] + 1)
+            self._save()
+
+    def result(self) -> TrialResult:
+        """The end of the trial: the test figures of the best epoch by validation, or that it diverged."""
+        state, best = self.state, self.state["best"]
+        shared: dict[str, Any] = {
+            "trial": self.trial.id,
+            "seconds": state["seconds"],
+            "flops": state["flops"],
+            "bytes": state["bytes"],
+            "scores": state["scores"],
+            "test_size": len(self.test),
+            "provenance": self.provenance,
+        }
+        if state["diverged"]:
+            reason = f"loss not finite in epoch {state['epoch']}"
+            return TrialResult(status="diverged", reason=reason, **shared)
+        if best["test_accuracy"] is None:
+            self._restore(self.best_parameters)
+            best["test_loss"], best["test_accuracy"] = evaluate(self.model, self.test)
+        return TrialResult(status="finished", **best, **shared)
+
+    def _epoch(self, epoch: int) -> EpochRecord:
+        assert self.update is not None
+        state, tuned, total = self.state, set[int](), torch.zeros((), dtype=torch.float64, device=self.device)
+        order = torch.randperm(len(self.train), generator=generator(self.trial.seed, "order", epoch))
+        started = self._clock()
+        for i, indices in enumerate(order.split(self.trial.batch_size)):
+            step = (epoch - 1) * self.steps + i
+            if self.method.every.due(step, self.steps):
+                self._select(step)
+            if step == 0:
+                started += self._count_cost(indices)
+            x, y = self.train.take(indices)
+            total += self.update.step(x, y, state["layers"], self.train.start).double() * len(y)
+            tuned |= set(state["layers"])
+        train_loss = (total / len(self.train)).item()
+        seconds = self._clock() - started
+        val_loss, val_accuracy = evaluate(self.model, self.val)
+        state |= {"epoch": epoch, "seconds": state["seconds"] + seconds}
+        state["diverged"] = not (math.isfinite(train_loss) and math.isfinite(val_loss))
+        record = self._record(epoch, train_loss, seconds, tuple(sorted(tuned)), val_loss, val_accuracy)
+        return record if state["diverged"] else self._keep_best(record)
+
+    def _select(self, step: int) -> None:
+        # From the source images, whatever is cached: a criterion scores every layer.
+        seed = self.trial.seed
+        order = torch.randperm(len(self.train), generator=generator(seed, "tuning batches", step))
+        batches = self.train.batches(order, self.trial.batch_size)
+        layers, scores = self.method.select(self.model, batches, step, generator(seed, "select", step))
+        self.state["layers"] = layers
+        for n in layers:
+            self.best_parameters.setdefault(n, self._copy(n))
+        if scores:
+            self.state["scores"] = scores
+        self._tune()
+
+    def _tune(self) -> None:
+        self.model.tune_only(self.state["layers"])
+        if self.method.every.count is None and min(self.state["layers"]) > 0:
+            for samples in (self.train, self.val, self.test) if self.trial.test_every_epoch else (self.train, self.val):
+                samples.advance(self.model, min(self.state["layers"]))
+
+    def _count_cost(self, indices: Tensor) -> float:
+        """Counts the first step, and returns the seconds that this took, which are not the method's."""
+        assert self.method.update is not None
+        started = self._clock()
+        x, y = self.train.take(indices)
+        flops, size = cost.of_step(self.model, self.method.update, x, y, self.state["layers"], self.train.start)
+        self.state |= {"flops": flops, "bytes": size}
+        return self._clock() - started
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _record(
+        self,
+        epoch: int,
+        train_loss: float | None,
+        seconds: float,
+        layers: tuple[int, ...],
+        val_loss: float,
+        val_accuracy: float,
+    ) -> EpochRecord:
+        test = evaluate(self.model, self.test) if self.trial.test_every_epoch else (None, None)
+        return EpochRecord(
+            self.trial.id,
+            epoch,
+            train_loss,
+            val_loss,
+            val_accuracy,
+            seconds,
+            self.state["bytes"],
+            layers,
+            time.time(),
+            *test,
+        )
+
+    def _keep_best(self, record: EpochRecord) -> EpochRecord:
+        best = self.state["best"]
+        if best is None or record.stopping_key < (-best["val_accuracy"], best["val_loss"], best["best_epoch"]):
+            names = ("val_accuracy", "val_loss", "test_accuracy", "test_loss")
+            self.state["best"] = {"best_epoch": record.epoch, **{name: getattr(record, name) for name in names}}
+            self.best_parameters = {n: self._copy(n) for n in self.best_parameters}
+        return record
+
+    def _copy(self, n: int) -> list[Tensor]:
+        return [p.detach().clone() for p in self.model.parameters_of(n)]
+
+    @torch.no_grad()
+    def _restore(self, values: Mapping[int, list[Tensor]]) -> None:
+        for n, tensors in values.items():
+            for parameter, value in zip(self.model.parameters_of(n), tensors, strict=True):
+                parameter.copy_(value)
+
+    def _save(self) -> None:
+        assert self.update is not None
+        tensors = {
+            "parameters": {n: [p.detach() for p in self.model.parameters_of(n)] for n in self.best_parameters},
+            "best_parameters": self.best_parameters,
+            "optimizer": self.update.optimizer.state_dict(),
+        }
+        checkpoint.save(self.folder, self.state | tensors)
+
+    def _resume(self) -> None:
+        saved = checkpoint.load(self.folder, self.device)
+        if saved is None or self.update is None:
+            return
+        self.update.optimizer.load_state_dict(saved.pop("optimizer"))
+        parameters, self.best_parameters = saved.pop("parameters"), saved.pop("best_parameters")
+        self.state = saved
+        self._tune()
+        self._restore(parameters)
