@@ -3,10 +3,10 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lmsa_bench import suite as suites
 from lmsa_bench.errors import UserError, exit_status
 from lmsa_bench.results import figures
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
@@ -14,7 +14,9 @@ from lmsa_bench.results.ranks import paired_differences, statistics
 from lmsa_bench.results.selection import Cell, cells
 from lmsa_bench.results.store import ResultStore
 from lmsa_bench.results.tables import FORMATS, Report, render
-from lmsa_bench.suite import Suite
+
+if TYPE_CHECKING:
+    from lmsa_bench.suite import Suite
 
 PAPER_TASKS = ("cifar10_c", "cifar_flip", "living17", "imagenet_c")
 PAPER = {  # Table 1, test accuracy in %
@@ -27,7 +29,7 @@ PAPER = {  # Table 1, test accuracy in %
 }
 
 
-def report(suite: Suite, table: pa.Table) -> Report:
+def report(suite: "Suite", table: pa.Table) -> Report:
     """Selects, averages and ranks; raises UserError where no trial has ended or the records do not mix."""
     found = {(cell.row, cell.task): cell for cell in cells(suite, table)}
     if all(cell.n == 0 and not cell.diverged for cell in found.values()):
@@ -81,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; its exit status is 0, or 2 after a user's error (see errors.exit_status)."""
     parser = argparse.ArgumentParser(prog="python -m lmsa_bench.report", description=__doc__)
     parser.add_argument("suite", nargs="?", default="quickstart", help="a suite's name or YAML file (quickstart)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="the first N seeds, as the sweep was told (the suite's)")
     parser.add_argument("--format", choices=FORMATS, default="table")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
@@ -94,7 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.paper:
         found = paper()
     else:
-        suite = suites.load(asked.suite)
+        from lmsa_bench.suite import load  # imports torch, which the paper's table does not need
+
+        suite = load(asked.suite, asked.seeds)
         found = report(suite, _table(asked.results, asked.tracking_uri, suite.name))
     text = render(found, asked.format)
     if asked.format == "table" and not asked.paper and set(PAPER_TASKS) & set(found.tasks):

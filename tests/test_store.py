@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 from filelock import FileLock
-from hand_made import entry, write
+from hand_made import entry, suite_of, write
 from mlflow import MlflowClient
 
+from lmsa_bench import report
 from lmsa_bench.errors import UserError
 from lmsa_bench.results import store
 from lmsa_bench.results.journal import Journal
@@ -196,6 +197,18 @@ def test_summary_is_on_the_suites_run(journal, tmp_path):
     (run,) = opened._runs("tags.`lmsa.suite_key` = 'suite'")
     assert "method  t" in run.data.tags["mlflow.note.content"]
     assert [path.name for path in (journal.root / "artifacts").glob("*/artifacts/*")] == ["table.txt"]
+
+
+def test_the_same_report_from_the_folder_and_from_mlflow(journal, monkeypatch, capsys):
+    filled(journal)
+    suite = suite_of({"row": list(journal.entries())})
+    monkeypatch.setattr("lmsa_bench.suite.load", lambda name, seeds: suite)
+    ResultStore(default_uri(journal.root)).publish(journal, suite.name)
+    assert report.main(["hand_made", "--results", str(journal.root)]) == 0
+    from_folder = capsys.readouterr().out
+    assert report.main(["hand_made", "--tracking-uri", default_uri(journal.root)]) == 0
+    assert capsys.readouterr().out == from_folder
+    assert "hand_made" in from_folder
 
 
 def test_a_server_that_is_down_is_told_at_once_and_nothing_is_lost(journal):

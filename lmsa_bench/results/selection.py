@@ -6,15 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.ranks import Interval, t_interval
-from lmsa_bench.suite import Row, Suite
 from lmsa_bench.trial.spec import Trial, Value
+
+if TYPE_CHECKING:
+    from lmsa_bench.suite import Row, Suite  # imports torch, which no table needs
 
 
 class Part(NamedTuple):
@@ -67,7 +69,7 @@ class Cell:
         return -math.inf if self.diverged else self.accuracies.get(seed)
 
 
-def cells(suite: Suite, table: pa.Table) -> list[Cell]:
+def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
     """All cells of a suite's table; raises UserError where the records do not belong in one table."""
     wanted = pa.array([trial.id for trial in suite.trials], pa.string())
     table = table.filter(pc.is_in(table["trial"], value_set=wanted))
@@ -164,7 +166,7 @@ def choose(
 
 
 def _cell(
-    row: Row,
+    row: "Row",
     task: str,
     chosen: Mapping[Part, list[Trial]],
     configurations: Mapping[str, list[Trial]],

@@ -106,7 +106,7 @@ def _text(report: Report) -> str:
     lines += ["", f"Test accuracy in %; * best in its task. {BUDGET}"]
     lines += _remarks(report)
     if report.statistics.left_out:
-        lines.append(f"Not ranked, since a method has no result there yet: {', '.join(report.statistics.left_out)}.")
+        lines.append(f"Not ranked, since not every method has a result there: {', '.join(report.statistics.left_out)}.")
     lines += ["", *statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
     if report.blocked is not None and (told := statistic_lines(report.blocked)):
         lines += [
