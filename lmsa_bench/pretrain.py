@@ -73,19 +73,21 @@ def _build(task: Task) -> LayeredModel:
 def _train(task: Task, root: Path, device: torch.device) -> tuple[LayeredModel, float | None]:
     """Adam at a cosine-annealed rate, batch statistics in the norms, no augmentation; the last epoch's model."""
     source, model = task.source, _build(task).to(device).train()
-    samples = Samples(source.load(root), task.transform, device)
+    samples = Samples(source.load(root), source.transform, device)
     steps = -(-len(samples) // BATCH) * source.epochs
     optimizer = torch.optim.Adam(model.parameters(), lr=source.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=source.lr, total_steps=steps)
     for epoch in range(source.epochs):
         order = torch.randperm(len(samples), generator=generator(0, "source", source.data, epoch))
-        for x, y in samples.batches(order, BATCH):
+        for x, y in samples.batches(order[: len(order) - (len(order) % BATCH == 1)], BATCH):  # no statistics of one
             optimizer.zero_grad()
             cross_entropy(model(x), y).mean().backward()
             optimizer.step()
             schedule.step()
     model.eval()
-    return model, evaluate(model, Samples(source.holdout(root), task.transform, device))[1] if source.holdout else None
+    return model, evaluate(model, Samples(source.holdout(root), source.transform, device))[
+        1
+    ] if source.holdout else None
 
 
 def _content(split: Split) -> str:

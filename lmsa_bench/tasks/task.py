@@ -27,6 +27,11 @@ class Splits(NamedTuple):
     test: Split
 
 
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 images to floats in [0, 1], on whichever device they are."""
+    return images.to(torch.float32).div_(255)
+
+
 @dataclass(frozen=True)
 class Source:
     """How a source model is trained: all its fields, with the model's name, decide its fingerprint."""
@@ -36,11 +41,7 @@ class Source:
     epochs: int
     lr: float
     holdout: Callable[[Path], Split] | None = None  # unseen images of the source distribution, to report its accuracy
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 images to floats in [0, 1], on whichever device they are."""
-    return images.to(torch.float32).div_(255)
+    transform: Callable[[Tensor], Tensor] = to_unit  # uint8 (K, C, H, W) to the model's input, before the shift
 
 
 @dataclass(frozen=True)
