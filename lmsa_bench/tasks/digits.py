@@ -64,11 +64,11 @@ def digit_pairs_c() -> Task:
         "digit_pairs_c",
         DIGITS,
         "impulse_noise",
-        source_pairs=60,
+        source_pairs=30,
         originals=(30, 20),
         counts=(5, 10, 20),
-        epochs=15,
-        lr=3e-3,
+        epochs=8,
+        lr=6e-3,
     )
 
 
