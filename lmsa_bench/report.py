@@ -104,15 +104,15 @@ def main(arguments: list[str] | None = None) -> int:
     text = render(found, asked.format)
     if asked.format == "table" and not asked.paper and set(PAPER_TASKS) & set(found.tasks):
         text += b"\n" + render(paper(), "table")
-    try:
-        if asked.output is None:
-            sys.stdout.write(text.decode())
-        else:
+    if asked.output is None:
+        sys.stdout.write(text.decode())
+    else:
+        try:
             asked.output.write_bytes(text)
-        for path in figures.draw(found, asked.figures) if asked.figures is not None else []:
-            print(path, file=sys.stderr)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+        except OSError as error:
+            raise UserError(f"--output {asked.output}: cannot be written ({error.strerror})") from None
+    for path in figures.draw(found, asked.figures) if asked.figures is not None else []:
+        print(path, file=sys.stderr)
     return 0
 
 

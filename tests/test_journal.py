@@ -99,3 +99,27 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)"):
         Journal(tmp_path / "file" / "results")
+
+
+@pytest.mark.parametrize("name", ["trial.json", "records.jsonl", "result.json"])
+def test_a_damaged_file_is_one_line(journal, name):
+    made = entry("t", "m", {}, 0)
+    write(journal, made)
+    for text in ('{"half', '{"unknown": 1}'):
+        (journal.folder(made.trial) / name).write_text(text)
+        with pytest.raises(UserError, match=f"{made.trial.id}: cannot be read"):
+            journal.table()
+
+
+def test_the_stamp_changes_with_the_records_and_the_result(journal):
+    made = entry("t", "m", {}, 0)
+    journal.folder(made.trial)
+    stamps = [journal.stamp(made.trial.id)]
+    journal.append(made.records[0])
+    stamps.append(journal.stamp(made.trial.id))
+    journal.append(made.records[0])  # the same bytes, written anew
+    stamps.append(journal.stamp(made.trial.id))
+    journal.finish(made.result)
+    stamps.append(journal.stamp(made.trial.id))
+    assert len(set(stamps)) == 4
+    assert journal.stamp(made.trial.id) == stamps[-1]

@@ -115,7 +115,7 @@ def test_nothing_new_costs_no_mlflow(journal):
 def test_a_publisher_that_stopped_half_way_is_taken_up(journal):
     filled(journal)
     opened = ResultStore(default_uri(journal.root))
-    opened.publish(journal, "suite", journal.ids()[:3])
+    opened.publish(journal, "suite", [*journal.ids()[:3], "not started"])
     # What a publisher leaves that is killed after create_run: a run with the key, and nothing in the cursor.
     client, experiment = opened._connected()
     client.create_run(experiment, tags={"lmsa.trial_key": journal.ids()[3]})
@@ -177,8 +177,8 @@ def test_a_trial_of_two_suites_has_one_run(journal):
 def test_a_database_that_was_deleted_is_filled_again(journal):
     filled(journal, 1)
     uri = default_uri(journal.root)
-    digests = {entry.trial.id: store._digest(entry) for entry in journal.entries()}
-    (journal.root / CURSOR).write_text(json.dumps({uri: {"suite": digests}}))
+    stamps = {trial: journal.stamp(trial) for trial in journal.ids()}
+    (journal.root / CURSOR).write_text(json.dumps({uri: {"suite": stamps}}))
     assert ResultStore(uri).publish(journal, "suite") == 0
     (journal.root / "mlflow.db").unlink()
     with pytest.raises(UserError, match="there is none"):

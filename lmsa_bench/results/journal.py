@@ -1,7 +1,6 @@
 """The results folder: each trial's own folder is the truth, every file in it written in one piece."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 
@@ -55,17 +55,6 @@ class Entry(NamedTuple):
     trial: Trial
     records: list[EpochRecord]
     result: TrialResult | None
-
-
-def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Replaces a file in one step: a reader sees the old bytes or the new, whatever is killed meanwhile."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(part, "wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def epoch_record(raw: dict[str, Any]) -> EpochRecord:
@@ -157,8 +146,23 @@ class Journal:
 
     def entry(self, trial_id: str) -> Entry:
         """All that a trial's folder holds."""
-        trial = Trial(**json.loads((self.trials / trial_id / "trial.json").read_text()))
-        return Entry(trial, self._records(trial_id), self.result(trial_id))
+        folder = self.trials / trial_id
+        try:
+            trial = Trial(**json.loads((folder / "trial.json").read_text()))
+            return Entry(trial, self._records(trial_id), self.result(trial_id))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{folder}: cannot be read ({error}); remove it and run the suite again") from None
+
+    def stamp(self, trial_id: str) -> str:
+        """A text that changes whenever a trial's records or result do; nothing is read for it."""
+        found = []
+        for name in ("records.jsonl", "result.json"):
+            try:
+                stat = (self.trials / trial_id / name).stat()
+                found.append(f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}")
+            except FileNotFoundError:
+                found.append("none")
+        return " ".join(found)
 
     def entries(self) -> Iterator[Entry]:
         """All trials that ever started."""

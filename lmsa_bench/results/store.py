@@ -1,6 +1,5 @@
 """The results in MLflow: a mirror of the journal, one run a trial, that can be replayed at any time."""
 
-import hashlib
 import json
 import logging
 import os
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
+from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError
-from lmsa_bench.results.journal import Entry, Journal, epoch_record, rows, write_whole
+from lmsa_bench.results.journal import Entry, Journal, epoch_record, rows
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 
 if TYPE_CHECKING:
@@ -55,10 +55,12 @@ class ResultStore:
         self._connection: tuple[MlflowClient, str] | None = None
 
     def publish(self, journal: Journal, suite_name: str, trial_ids: Collection[str] | None = None) -> int:
-        """Brings these trials (default: all) up to date in MLflow; returns how many had something new."""
+        """Brings these trials (default: all), if they have started, up to date; returns how many had something new."""
+        started = journal.ids()
+        wanted = started if trial_ids is None else sorted(set(started) & set(trial_ids))
         try:
             with FileLock(journal.root / "mlflow.lock", timeout=LOCK_SECONDS):
-                return self._publish(journal, suite_name, journal.ids() if trial_ids is None else trial_ids)
+                return self._publish(journal, suite_name, wanted)
         except Timeout:
             raise StoreUnavailable(f"another process is publishing {journal.root} to {self.uri}") from None
 
@@ -87,17 +89,18 @@ class ResultStore:
         if self._database is not None and not self._database.exists():
             cursor.pop(self.uri, None)
         published = cursor.setdefault(self.uri, {}).setdefault(suite_name, {})
-        entries = ((_digest(entry), entry) for entry in map(journal.entry, trial_ids))
-        pending = [(digest, entry) for digest, entry in entries if published.get(entry.trial.id) != digest]
+        # The stamp is taken before the trial is read, so that what is written in between is published next time.
+        stamps = {trial: journal.stamp(trial) for trial in trial_ids}
+        pending = [trial for trial, stamp in stamps.items() if published.get(trial) != stamp]
         if not pending:
             return 0
         try:
             with self._calls():
                 parent = self._suite_run(suite_name)
-                known = self._known([entry.trial.id for _, entry in pending])
-                for digest, entry in pending:
-                    self._write(entry, suite_name, parent, known.get(entry.trial.id))
-                    published[entry.trial.id] = digest
+                known = self._known(pending)
+                for trial in pending:
+                    self._write(journal.entry(trial), suite_name, parent, known.get(trial))
+                    published[trial] = stamps[trial]
         finally:
             write_whole(path, canonical(cursor).encode())
         return len(pending)
@@ -171,10 +174,12 @@ class ResultStore:
     @staticmethod
     def _check_database(path: Path) -> None:
         # MLflow would try 15 times with growing pauses.
-        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
             raise UserError(f"tracking database {path}: cannot be written; name another")
-        if path.is_dir() or (path.exists() and path.read_bytes()[:16] not in (b"", b"SQLite format 3\0")):
-            raise UserError(f"tracking database {path}: is not an SQLite file; name another")
+        if path.exists():
+            with open(path, "rb") as file:
+                if file.read(16) not in (b"", b"SQLite format 3\0"):
+                    raise UserError(f"tracking database {path}: is not an SQLite file; name another")
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
@@ -260,14 +265,8 @@ def _entry(run: "Run") -> Entry | None:
     )
 
 
-def _digest(entry: Entry) -> str:
-    trial, records, result = entry
-    text = canonical([trial.to_json(), [asdict(r) for r in records], asdict(result) if result is not None else None])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _read(cursor: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """What was published, URI -> suite -> trial -> digest; empty where the file is not there or not readable."""
+    """What was published, URI -> suite -> trial -> stamp; empty where the file is not there or not readable."""
     try:
         found = json.loads(cursor.read_text())
     except (FileNotFoundError, ValueError):
