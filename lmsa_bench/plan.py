@@ -14,7 +14,7 @@ from lmsa_bench.progress import clock
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.seeding import generator
 from lmsa_bench.suite import Suite
-from lmsa_bench.tasks import TASKS
+from lmsa_bench.tasks import build
 from lmsa_bench.trial.spec import Trial
 
 Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
@@ -66,7 +66,7 @@ def estimate(trials: Iterable[Trial], seen: Mapping[Kind, float], data: Path) ->
 
 
 def _measured(trial: Trial, data: Path) -> float:
-    task = TASKS.get(trial.task)()
+    task = build(trial.task, trial.options, trial.weights)
     method = METHODS.get(trial.method)(**trial.hparams)
     if method.update is None:
         return 0.0

@@ -1,55 +1,148 @@
-"""Source models: each trained once, on a shift's source data, and kept by the fingerprint of what decides it."""
+"""Source models: trained, or made of published weights, once; kept by the fingerprint of what decides them."""
 
 import hashlib
 import io
 import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from torch import Tensor, nn
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.control.trajectory import cross_entropy
+from lmsa_bench.download import checksum
 from lmsa_bench.errors import UserError
-from lmsa_bench.models import MODELS, LayeredModel
+from lmsa_bench.models import MODELS, LayeredModel, weights
 from lmsa_bench.seeding import derive, generator
-from lmsa_bench.tasks.task import Split, Task
+from lmsa_bench.tasks.published import DATA_SETS
+from lmsa_bench.tasks.task import Source, Split, Stage, Task
 from lmsa_bench.trial.run import evaluate
 from lmsa_bench.trial.spec import canonical
-from lmsa_bench.trial.state_cache import Samples
+from lmsa_bench.trial.state_cache import EVALUATION_BATCH, Samples
 
 RECIPE = 1  # raised whenever the same recipe would train another model
 BATCH = 64
+Take = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (K,) to inputs and labels
+POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
 
 
-def fingerprint(task: Task, root: Path) -> str:
+def prepare(task: Task, root: Path) -> None:
+    """Makes ready what a task and its source model need below the data root; raises UserError where it is missing."""
+    task.prepare(root)
+    source = task.source
+    if source.weights != "pretrain":
+        weights.obtain(task.model, source.weights, root)
+    if _reads_data(source):
+        source.prepare(root)
+
+
+def missing(task: Task, root: Path) -> list[str]:
+    """What ``prepare`` would not find, one line each with its remedy."""
+    source, lines = task.source, []
+    if not _is_there(lambda: task.fingerprint(root)):
+        lines += [(name, task.name) for name in task.needs]
+    if _reads_data(source) and not _is_there(lambda: source.fingerprint and source.fingerprint(root)):
+        lines += [(name, f"the source model of {task.name}") for name in source.needs]
+    sets = [(DATA_SETS[name], reader) for name, reader in lines]
+    found = [f"{reader} needs {data.name}: {data.get()}" for data, reader in sets if data.missing(root)]
+    if source.weights != "pretrain" and not weights.file_of(task.model, source.weights, root).is_file():
+        how = "it is downloaded on the first run" if source.weights == "hub" else "there is no such file"
+        found.append(f"{task.name} needs weights of {task.model} ({source.weights}): {how}")
+    return list(dict.fromkeys(found))
+
+
+def group(task: Task, seed: int) -> tuple[Any, ...]:
+    """Equal for tasks that share a source model, before any of their data is looked at."""
+    source = task.source
+    own = (task.name, seed) if source.on_tuning else ()
+    return task.model, task.classes, source.data, source.weights, source.epochs, source.lr, source.stages, own
+
+
+def fingerprint(task: Task, root: Path, seed: int = 0) -> str:
     """What decides a task's source model, hashed: tasks that share it share the model."""
     source = task.source
     parts = [RECIPE, task.model, MODELS.code_hash(task.model), task.classes, task.input_shape]
-    parts += [source.data, source.epochs, source.lr, _content(source.load(root))]
+    parts += [source.data, source.epochs, source.lr]
+    if source.weights == "pretrain":
+        parts += [_content(_training_set(task, root))] if source.fingerprint is None else [source.fingerprint(root)]
+    else:
+        parts += [checksum(weights.obtain(task.model, source.weights, root), "sha256")]
+        parts += [[stage.tune, stage.epochs, stage.lr] for stage in source.stages]
+        if source.on_tuning:
+            parts += [task.name, seed, task.fingerprint(root)]
+        elif source.stages and source.fingerprint is not None:
+            parts += [source.fingerprint(root)]
     return hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]
 
 
-def ensure(task: Task, root: Path, device: torch.device) -> dict[str, Any]:
-    """Trains the task's source model unless it is there; its fingerprint and held-out accuracy (a fraction)."""
-    name = fingerprint(task, root)
+def ensure(task: Task, root: Path, device: torch.device, seed: int = 0) -> dict[str, Any]:
+    """Makes the task's source model unless it is there; its fingerprint and held-out accuracy (a fraction or None)."""
+    name = fingerprint(task, root, seed)
     path = _path(root, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            model, accuracy = _train(task, root, device)
-            buffer = io.BytesIO()
-            torch.save({"state": model.source.state_dict(), "accuracy": accuracy}, buffer)
-            write_whole(path, buffer.getvalue(), durable=True)
-    return {"source": name, "source_accuracy": _read(path, device)["accuracy"]}
+        if path.exists():
+            found = _read(path, device)
+            if found["accuracy"] is None and (holdout := _holdout(task.source, root)) is not None:
+                found["accuracy"] = _accuracy(task, load(task, root, name, device), holdout, device)
+                _write(path, found)
+        else:
+            model = _make(task, root, device, seed)
+            holdout = _holdout(task.source, root)
+            accuracy = None if holdout is None else _accuracy(task, model, holdout, device)
+            found = {"state": model.source.state_dict(), "accuracy": accuracy}
+            _write(path, found)
+    return {"source": name, "source_accuracy": found["accuracy"]}
 
 
 def load(task: Task, root: Path, name: str, device: torch.device) -> LayeredModel:
-    """The source model of that fingerprint, which ``ensure`` has trained."""
+    """The source model of that fingerprint, which ``ensure`` has made."""
     model = _build(task)
     model.source.load_state_dict(_read(_path(root, name), device)["state"])
     return model.to(device).eval()
+
+
+def judgement(task: Task, facts: Mapping[str, Any]) -> str:
+    """One line about a source model's held-out accuracy, with a warning where published weights miss theirs."""
+    source, accuracy = task.source, facts["source_accuracy"]
+    line = f"source model of {task.name}: {task.model}, {source.weights}"
+    if accuracy is None:
+        return f"{line}: accuracy not measured, its held-out images are not there"
+    line = f"{line}: {accuracy:.2%} on held-out images"
+    if source.accuracy is None or source.weights == "pretrain":
+        return line
+    off = 100 * abs(accuracy - source.accuracy) > POINTS
+    warning = f"; warning: off by more than {POINTS:g} points, is it another model or another normalisation?"
+    return f"{line}, published {source.accuracy:.2%}{warning if off else ''}"
+
+
+def _is_there(read: Callable[[], object]) -> bool:
+    try:
+        return bool(read())
+    except UserError:
+        return False
+
+
+def _reads_data(source: Source) -> bool:
+    return source.weights == "pretrain" or bool(source.stages and not source.on_tuning)
+
+
+def _training_set(task: Task, root: Path) -> Split:
+    if task.source.load is None:
+        offered = f"weights: {{{task.model}: hub}} or a file's path"
+        raise UserError(f"task {task.name}: its source model cannot be trained here: give {offered}")
+    return task.source.load(root)
+
+
+def _holdout(source: Source, root: Path) -> Split | None:
+    return None if source.holdout is None else source.holdout(root)
+
+
+def _accuracy(task: Task, model: LayeredModel, holdout: Split, device: torch.device) -> float:
+    return evaluate(model, Samples(holdout, task.source.transform, device))[1]
 
 
 def _path(root: Path, name: str) -> Path:
@@ -61,7 +154,13 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
         return torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"source model {path}: cannot be read ({reason}); delete it and it is trained anew") from None
+        raise UserError(f"source model {path}: cannot be read ({reason}); delete it and it is made anew") from None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, buffer.getvalue(), durable=True)
 
 
 def _build(task: Task) -> LayeredModel:
@@ -70,24 +169,69 @@ def _build(task: Task) -> LayeredModel:
         return MODELS.get(task.model)(task.classes, task.input_shape)
 
 
-def _train(task: Task, root: Path, device: torch.device) -> tuple[LayeredModel, float | None]:
+def _make(task: Task, root: Path, device: torch.device, seed: int) -> LayeredModel:
+    """The source model: trained from random weights, or the given ones, trained further where their head is not it."""
+    source, model = task.source, _build(task)
+    stages: tuple[Stage, ...]
+    if source.weights == "pretrain":
+        stages = (Stage("all", source.epochs, source.lr),)
+    else:
+        path = weights.obtain(task.model, source.weights, root)
+        whole = weights.load(model.source, path, new_head=bool(source.stages))
+        stages = () if whole else source.stages
+    model = model.to(device).eval()
+    if stages:
+        own = source.on_tuning and source.weights != "pretrain"
+        images = task.splits(root, task.variants[0], seed).train if own else _training_set(task, root)
+        samples = Samples(images, task.transform if own else source.transform, device)
+        for stage in stages:
+            (_tune if stage.tune == "all" else _probe)(model, samples, stage, seed if own else 0, source.data)
+    return model.eval()
+
+
+def _tune(model: LayeredModel, samples: Samples, stage: Stage, seed: int, name: str) -> None:
     """Adam at a cosine-annealed rate, batch statistics in the norms, no augmentation; the last epoch's model."""
-    source, model = task.source, _build(task).to(device).train()
-    samples = Samples(source.load(root), source.transform, device)
-    steps = -(-len(samples) // BATCH) * source.epochs
-    optimizer = torch.optim.Adam(model.parameters(), lr=source.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=source.lr, total_steps=steps)
-    for epoch in range(source.epochs):
-        order = torch.randperm(len(samples), generator=generator(0, "source", source.data, epoch))
-        for x, y in samples.batches(order[: len(order) - (len(order) % BATCH == 1)], BATCH):  # no statistics of one
+    _adam(model.train(), samples.take, len(samples), stage, seed, name)
+    model.eval()
+
+
+@torch.no_grad()
+def _features(model: LayeredModel, head: nn.Module, samples: Samples) -> Tensor:
+    """What the classifier takes, for each sample (n, D)."""
+    found: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        for x, _ in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
+            model(x)
+    finally:
+        hook.remove()
+    return torch.cat(found)
+
+
+def _probe(model: LayeredModel, samples: Samples, stage: Stage, seed: int, name: str) -> None:
+    """The same on the classifier alone, whose inputs are computed once."""
+    head = model.source.get_submodule(weights.head_of(model.source))
+    features = _features(model, head, samples)
+
+    def take(indices: Tensor) -> tuple[Tensor, Tensor]:
+        where = indices.to(features.device)
+        return features[where], samples.labels[where]
+
+    _adam(head, take, len(samples), stage, seed, name)
+
+
+def _adam(net: nn.Module, take: Take, count: int, stage: Stage, seed: int, name: str) -> None:
+    optimizer = torch.optim.Adam(net.parameters(), lr=stage.lr)
+    steps = -(-count // BATCH) * stage.epochs
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=stage.lr, total_steps=steps)
+    for epoch in range(stage.epochs):
+        order = torch.randperm(count, generator=generator(seed, "source", name, epoch))
+        for indices in order[: count - (count % BATCH == 1)].split(BATCH):  # batch statistics of one do not exist
+            x, y = take(indices)
             optimizer.zero_grad()
-            cross_entropy(model(x), y).mean().backward()
+            cross_entropy(net(x), y).mean().backward()
             optimizer.step()
             schedule.step()
-    model.eval()
-    return model, evaluate(model, Samples(source.holdout(root), source.transform, device))[
-        1
-    ] if source.holdout else None
 
 
 def _content(split: Split) -> str:

@@ -19,7 +19,8 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
 from lmsa_bench.models import MODELS
-from lmsa_bench.tasks import TASKS
+from lmsa_bench.tasks import TASKS, build
+from lmsa_bench.tasks.task import Task, Variants
 from lmsa_bench.trial.spec import Trial, Value
 
 CONFIGS = [
@@ -76,6 +77,8 @@ _SUITE: dict[str, Any] = {
     "test_every_epoch": (bool, False),
     "plugins": (list[str], ()),
     "resources": (dict[str, Any], {}),
+    "task_options": (dict[str, dict[str, Any]], {}),
+    "weights": (dict[str, str], {}),
 }
 _ROW: dict[str, Any] = {
     "method": (str, None),
@@ -100,11 +103,12 @@ def load(name: str, seeds: int | None = None) -> Suite:
     _refuse_empty(raw["tasks"], f"{where}tasks")
     _refuse_empty(raw["rows"], f"{where}rows")
     resources = _fields(raw["resources"], _RESOURCES, f"{where}resources")
+    asked = _tasks(raw, path)
     rows, trials = [], dict[str, Trial]()
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
         fields = _fields({} if content is None else content, _ROW, at)
-        own = list(_trials(row_name, fields, raw, at))
+        own = list(_trials(row_name, fields, raw, asked, at))
         rows.append(
             Row(
                 str(row_name),
@@ -246,20 +250,68 @@ def _averaged(factory: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(name for name, hint in hints.items() if Averaged in get_args(hint))
 
 
-def _trials(row: str, fields: Mapping[str, Any], suite: Mapping[str, Any], where: str) -> Iterator[Trial]:
+def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, Any], str]]:
+    """The suite's tasks, each with its complete options and the name of the one that lists its variants, or ""."""
+    for name in suite["task_options"]:
+        if name not in suite["tasks"]:
+            raise UserError(f"{path}: task_options: {name!r} is not one of the tasks: {nearest(name, suite['tasks'])}")
+    found = []
+    for name in dict.fromkeys(suite["tasks"]):
+        try:
+            factory = TASKS.get(name)
+        except UserError as error:
+            raise UserError(f"{path}: tasks: {error}") from None
+        where = f"{path}: task_options.{name}"
+        options = _options(factory, suite["task_options"].get(name, {}), where)
+        try:
+            task = build(name, options)
+            MODELS.get(task.model)
+            _refuse_empty(task.variants, "its list of variants")
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        source = suite["weights"].get(task.model, task.source.weights)
+        file = source if source in ("pretrain", "hub") else str((path.parent / Path(source).expanduser()).resolve())
+        hints = get_type_hints(factory, include_extras=True)
+        variants = next((option for option, hint in hints.items() if Variants in get_args(hint)), "")
+        found.append((build(name, options, file), options, variants))
+    for model in suite["weights"]:
+        if model not in (known := [task.model for task, _, _ in found]):
+            raise UserError(f"{path}: weights: {model!r} is not a model of the suite: {nearest(model, known)}")
+    return found
+
+
+def _options(factory: Callable[..., Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The complete options of a task's factory, each of its type; raises UserError."""
+    parameters, hints = inspect.signature(factory).parameters, get_type_hints(factory, include_extras=True)
+    for name in given:
+        if name not in parameters:
+            raise UserError(f"{where}: unknown option {name!r}: {nearest(name, parameters)}")
+    return {
+        name: check(given[name], hints[name], f"{where}.{name}") if name in given else parameter.default
+        for name, parameter in parameters.items()
+    }
+
+
+def _trials(
+    row: str,
+    fields: Mapping[str, Any],
+    suite: Mapping[str, Any],
+    tasks: Collection[tuple[Task, dict[str, Any], str]],
+    where: str,
+) -> Iterator[Trial]:
     """The row's trials at seed 0: its tasks x their variants x its grid."""
     name = fields["method"] or row
     try:
         factory = METHODS.get(name)
-        tasks = [TASKS.get(task)() for task in suite["tasks"]]
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    for task in fields["tasks"] or ():
-        if task not in suite["tasks"]:
-            raise UserError(f"{where}.tasks: {task!r} is not one of the suite's: {nearest(task, suite['tasks'])}")
+    for task_name in fields["tasks"] or ():
+        if task_name not in suite["tasks"]:
+            known = nearest(task_name, suite["tasks"])
+            raise UserError(f"{where}.tasks: {task_name!r} is not one of the suite's: {known}")
     for hparams in _grid(factory, fields["grid"], f"{where}.grid"):
         trains = factory(**hparams).update is not None
-        for task in tasks:
+        for task, options, variants in tasks:
             if fields["tasks"] is not None and task.name not in fields["tasks"]:
                 continue
             hashes = [METHODS.code_hash(name), TASKS.code_hash(task.name), MODELS.code_hash(task.model)]
@@ -274,6 +326,8 @@ def _trials(row: str, fields: Mapping[str, Any], suite: Mapping[str, Any], where
                     suite["batch_size"],
                     suite["test_every_epoch"],
                     "-".join(hashes).strip("-"),
+                    options=options | ({variants: [variant]} if variants else {}),
+                    weights=task.source.weights,
                 )
 
 

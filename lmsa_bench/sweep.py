@@ -27,13 +27,12 @@ from lmsa_bench.results import figures, tables
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
 from lmsa_bench.results.store import ResultStore, StoreUnavailable, default_uri
 from lmsa_bench.suite import Suite
-from lmsa_bench.tasks import TASKS
-from lmsa_bench.tasks.task import Task
+from lmsa_bench.tasks import build
+from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 
-DEFAULT_DATA = "data"
 STEP_SECONDS = 1.0  # epochs shorter than this are reported to Ray together: a report costs milliseconds
 PUBLISH_SECONDS = 5.0
 RETRIES = 2  # of a trial whose worker or node dies, each from its last epoch
@@ -93,7 +92,8 @@ class TrialTrainable(tune.Trainable):
         return {"val_accuracy": result.val_accuracy or 0.0, "epoch": trial.epochs, "done": True}
 
     def _start(self, trial: Trial, folder: Path) -> Run:
-        task, data, facts = TASKS.get(trial.task)(), Path(self.asked["data"]), self.asked["facts"]
+        data, facts = Path(self.asked["data"]), self.asked["facts"]
+        task = build(trial.task, trial.options, trial.weights)
         model = pretrain.load(task, data, facts["source"], self.device)
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         method = METHODS.get(trial.method)(**trial.hparams)
@@ -187,43 +187,70 @@ def publishing(store: ResultStore, journal: Journal, name: str, ids: Collection[
             )
 
 
+def prepare(trials: Iterable[Trial], data: Path) -> dict[str, str]:
+    """Makes ready the data and weights of these trials; by Trial.setting, why that of some cannot be had."""
+    failed = dict[str, str]()
+    for setting, trial in {trial.setting: trial for trial in trials}.items():
+        try:
+            pretrain.prepare(build(trial.task, trial.options, trial.weights), data)
+        except UserError as error:
+            failed[setting] = str(error)
+    return failed
+
+
 def sources(
-    tasks: Sequence[Task], data: Path, plugins: Sequence[str], gpus: float
+    trials: Iterable[Trial], data: Path, plugins: Sequence[str], gpus: float
 ) -> dict[str, dict[str, Value] | str]:
-    """Trains the tasks' source models, tasks that share one together; each task's facts, or why there is no model."""
+    """Makes the trials' source models, each once; by trial id its facts, or why there is no model."""
 
     @ray.remote(num_cpus=1, num_gpus=gpus)
-    def train(names: Sequence[str]) -> dict[str, dict[str, Value]]:
+    def make(first: Sequence[Trial]) -> list[dict[str, Value]]:
         device = set_up(plugins, 1, gpus)
-        found = [TASKS.get(name)() for name in names]
-        return {t.name: {"data": t.fingerprint(data), **pretrain.ensure(t, data, device)} for t in found}
+        found = [(trial, build(trial.task, trial.options, trial.weights)) for trial in first]
+        return [{"data": t.fingerprint(data), **pretrain.ensure(t, data, device, trial.seed)} for trial, t in found]
 
-    groups = defaultdict[tuple[Any, ...], list[str]](list)
-    for task in tasks:
-        groups[task.model, task.source.data, task.source.epochs, task.source.lr].append(task.name)
+    groups = defaultdict[tuple[Any, ...], dict[str, list[Trial]]](lambda: defaultdict(list))
+    for trial in trials:
+        task = build(trial.task, trial.options, trial.weights)
+        groups[pretrain.group(task, trial.seed)][trial.setting].append(trial)
     facts: dict[str, dict[str, Value] | str] = {}
-    for names, reference in [(names, train.remote(names)) for names in groups.values()]:
+    started = [(alike, make.remote([same[0] for same in alike.values()])) for alike in groups.values()]
+    for alike, reference in started:
+        found: list[dict[str, Value] | str]
         try:
-            found: dict[str, dict[str, Value]] = ray.get(reference)
-            facts |= found
+            found = [*ray.get(reference)]
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if error.cause is not None else error
-            facts |= dict.fromkeys(names, f"source model: {type(cause).__name__}: {cause}")
+            found = [f"source model: {type(cause).__name__}: {cause}"] * len(alike)
         except ray.exceptions.RayError as error:
-            facts |= dict.fromkeys(names, f"source model: {type(error).__name__}: {str(error).splitlines()[0]}")
+            found = [f"source model: {type(error).__name__}: {str(error).splitlines()[0]}"] * len(alike)
+        for same, own in zip(alike.values(), found, strict=True):
+            facts |= {trial.id: own for trial in same}
     return facts
+
+
+def _told(trial: Trial, facts: dict[str, Value] | str) -> str:
+    if isinstance(facts, str):
+        return f"{trial.task}: {facts}"
+    return pretrain.judgement(build(trial.task, trial.options, trial.weights), facts)
 
 
 def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, options: argparse.Namespace) -> None:
     """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason."""
+    unready = prepare(pending, data)
+    ready = [trial for trial in pending if trial.setting not in unready]
+    if not ready:
+        raise UserError(next(iter(unready.values())))
     with cluster(options.address, options.cpus) as cpus:
-        tasks = [TASKS.get(name)() for name in dict.fromkeys(trial.task for trial in pending)]
-        print(f"source models of {len(tasks)} tasks, then {len(pending)} trials on {cpus} CPUs", flush=True)
+        tasks = len({trial.task for trial in pending})
+        print(f"source models of {tasks} tasks, then {len(pending)} trials on {cpus} CPUs", flush=True)
         known = provenance.of_process()
-        facts = sources(tasks, data, asked.plugins, asked.gpus)
+        facts = sources(ready, data, asked.plugins, asked.gpus)
+        facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
+        print("\n".join(dict.fromkeys(_told(trial, facts[trial.id]) for trial in pending)), flush=True)
         configs = []
         for trial in pending:
-            own = facts[trial.task]
+            own = facts[trial.id]
             if isinstance(own, str):
                 journal.folder(trial)
                 journal.finish(TrialResult(trial.id, "failed", own))
@@ -351,8 +378,6 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(plan.describe(asked, journal, pending, data, slots)))
         return 0
     store = ResultStore(options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(journal.root))
-    for task in dict.fromkeys(trial.task for trial in pending):
-        TASKS.get(task)().prepare(data)
     with publishing(store, journal, asked.name, [trial.id for trial in asked.trials]):
         if pending:
             run(asked, pending, journal, data, options)

@@ -1,7 +1,12 @@
 """The registry of shift tasks: one line a task."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from lmsa_bench.registry import Registry
-from lmsa_bench.tasks import digits, fashion
+from lmsa_bench.tasks import cifar, digits, fashion, imagenet
+from lmsa_bench.tasks.task import Task
 
 TASKS = Registry("task")
 
@@ -14,3 +19,20 @@ TASKS.register(fashion.fashion_c)
 TASKS.register(fashion.fashion_flip)
 TASKS.register(fashion.fashion_super)
 TASKS.register(fashion.fashion_pairs_c)
+TASKS.register(cifar.cifar10_c)
+TASKS.register(cifar.cifar_flip)
+TASKS.register(cifar.cifar100)
+TASKS.register(cifar.cifar100_masked)
+TASKS.register(cifar.cifar100_random)
+TASKS.register(imagenet.imagenet_c)
+TASKS.register(imagenet.imagenet_3dcc)
+TASKS.register(imagenet.living17)
+
+
+def build(name: str, options: Mapping[str, Any] | None = None, weights: str = "") -> Task:
+    """The task of that name with these options; ``weights``, where given, say where its source model comes from.
+
+    Raises UserError.
+    """
+    task: Task = TASKS.get(name)(**(options or {}))
+    return replace(task, source=replace(task.source, weights=weights)) if weights else task

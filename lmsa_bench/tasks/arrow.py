@@ -5,6 +5,7 @@ import math
 import mmap
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from lmsa_bench.errors import UserError
 from lmsa_bench.tasks.task import Split
 
+UNVERIFIED = " unverified"  # at the end of a recipe and of a fingerprint
 MEND = "write it again with 'python -m lmsa_bench.data'"
 DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError)  # what a damaged file can raise on its way to tensors
 
@@ -64,6 +66,27 @@ def write(path: Path, images: Tensor, labels: Tensor, recipe: str = "") -> str:
 def header(path: Path) -> Header:
     """Reads what the file says of itself; raises UserError where it is missing or damaged."""
     return _open(path)[0]
+
+
+def marked(recipe: str, verified: bool) -> str:
+    """The recipe of a file whose sources had their published checksums, or of one where that was not looked at."""
+    return recipe if verified else f"{recipe}{UNVERIFIED}"
+
+
+def is_current(path: Path, recipe: str) -> bool:
+    """Whether a file of that recipe is there, verified or not."""
+    try:
+        found = header(path).recipe
+    except UserError:
+        return False
+    return found in (recipe, marked(recipe, False))
+
+
+def identity(paths: Sequence[Path]) -> str:
+    """The fingerprints of these files, and whether one of them was made of files that nobody verified."""
+    heads = [header(path) for path in paths]
+    unverified = any(head.recipe.endswith(UNVERIFIED) for head in heads)
+    return marked("-".join(head.fingerprint for head in heads), not unverified)
 
 
 def read(path: Path) -> Split:

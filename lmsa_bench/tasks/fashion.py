@@ -1,4 +1,4 @@
-"""The fashion tasks: Fashion-MNIST, 28x28, from the IDX files of the Debian package or of torchvision's download.
+"""The fashion tasks: Fashion-MNIST, 28x28, from the IDX files as published or as the Debian package has them.
 
 Of each class, 1,000 training images are the source's training set and 200 the holdout; all 1,000 test images are the
 target pool, of which a seed tunes on 100, validates on 10 and tests on 890.
@@ -17,13 +17,14 @@ from torch import Tensor
 from lmsa_bench.errors import UserError
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks import shifts
+from lmsa_bench.tasks.published import FASHION_MNIST
 from lmsa_bench.tasks.task import Split, Task
 
-SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the Debian package dataset-fashion-mnist
+SYSTEM_FOLDER = Path(FASHION_MNIST.elsewhere)  # of the Debian package dataset-fashion-mnist
 
 REMEDY = (
-    "install it with 'apt-get install dataset-fashion-mnist', or download it into the data root with "
-    "torchvision.datasets.FashionMNIST(root, download=True)"
+    "install it with 'apt-get install dataset-fashion-mnist', or get it into the data root with "
+    "'python -m lmsa_bench.data fetch fashion_mnist'"
 )
 
 # md5 of the published files, uncompressed, as Debian and torchvision compress them differently. An

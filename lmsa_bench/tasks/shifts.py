@@ -98,6 +98,17 @@ def cut(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Te
     return [torch.cat(part).sort().values for part in parts]
 
 
+def at_most(labels: Tensor, indices: Tensor, per_class: int | None, draw: torch.Generator) -> Tensor:
+    """That many of the indices for each class, ascending, or all of them where it is None; raises UserError."""
+    if per_class is None:
+        return indices
+    shuffled = indices[torch.randperm(len(indices), generator=draw)]
+    parts = [shuffled[labels[shuffled] == label][:per_class] for label in labels.unique().tolist()]
+    if min(map(len, parts)) < per_class:
+        raise UserError(f"test_per_class: a class has {min(map(len, parts))} test images: expected {per_class}")
+    return torch.cat(parts).sort().values
+
+
 def take(split: Split, indices: Tensor) -> Split:
     """The images and labels at those indices."""
     return Split(split.images[indices], split.labels[indices])

@@ -34,6 +34,8 @@ class Trial:
     test_every_epoch: bool = False
     code: str = ""  # hash of the plugin files that define the task, the model or the method
     protocol: int = PROTOCOL
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the task's factory; complete, its variants apart
+    weights: str = "pretrain"  # where the source model comes from: pretrain, hub or a file's path
 
     @property
     def id(self) -> str:
@@ -43,6 +45,11 @@ class Trial:
     def configuration(self) -> str:
         """The id of what all seeds of this trial share."""
         return _hash({name: value for name, value in asdict(self).items() if name != "seed"})
+
+    @property
+    def setting(self) -> str:
+        """Equal for trials of the same task, variant, options and source weights."""
+        return canonical([self.task, self.variant, dict(self.options), self.weights])
 
     @property
     def label(self) -> str:

@@ -1,0 +1,234 @@
+"""The tasks on CIFAR-10, CIFAR-10-C and CIFAR-100, from the files as published.
+
+CIFAR-10: of the 10,000 test images, or of one corruption of them, a seed tunes on 100 a class, validates on 10 a class
+and tests on the rest. CIFAR-100: of the 50,000 training images, 50 a class validate and the others tune; the test
+images test.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmsa_bench.errors import UserError, nearest
+from lmsa_bench.models import weights
+from lmsa_bench.seeding import generator
+from lmsa_bench.tasks import arrow, shifts
+from lmsa_bench.tasks.batches import SHAPE, read_batch, read_corrupted, stack
+from lmsa_bench.tasks.published import CIFAR10, CIFAR10_C, CIFAR100, COMMON15, COMMON19
+from lmsa_bench.tasks.task import Source, Split, Splits, Stage, Task, Variants, to_unit
+
+RECIPE = 1  # raised whenever a prepared file or a source's training set would be another one
+COUNTS = (100, 10)  # CIFAR-10's tuning and validation images a class
+VAL_PER_CLASS = 50  # of CIFAR-100's training images
+PROBE = Stage("head", 3, 1e-3)
+LP_FT = (PROBE, Stage("all", 2, 1e-4))
+Count = Annotated[int, Gt(0)]
+Severity = Annotated[int, Ge(1), Le(5)]
+
+
+def prepare_cifar10(root: Path, verify: bool = True) -> None:
+    """Writes CIFAR-10's training and test images as Arrow files, unless they are there; raises UserError."""
+    parts = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
+    for part, names in parts.items():
+        path, recipe = root / "cifar10" / f"{part}.arrow", f"cifar10 {RECIPE}"
+        if not arrow.is_current(path, recipe):
+            files = [CIFAR10.checked(root, name, verify) for name in names]
+            arrow.write(path, *stack([read_batch(file, "labels", 10) for file in files]), arrow.marked(recipe, verify))
+
+
+def prepare_cifar100(root: Path, verify: bool = True) -> None:
+    """The same for CIFAR-100, with its fine labels."""
+    for part in ("train", "test"):
+        path, recipe = root / "cifar100" / f"{part}.arrow", f"cifar100 {RECIPE}"
+        if not arrow.is_current(path, recipe):
+            split = read_batch(CIFAR100.checked(root, part, verify), "fine_labels", 100)
+            arrow.write(path, *split, arrow.marked(recipe, verify))
+
+
+def prepare_cifar10_c(
+    root: Path, verify: bool = True, corruptions: Sequence[str] = COMMON15, severity: int = 5
+) -> None:
+    """The same for these corruptions of CIFAR-10-C at one severity."""
+    for name in corruptions:
+        path, recipe = _corrupted(root, name, severity), f"cifar10_c {RECIPE}"
+        if not arrow.is_current(path, recipe):
+            images, labels = (CIFAR10_C.checked(root, f"{file}.npy", verify) for file in (name, "labels"))
+            arrow.write(path, *read_corrupted(images, labels, severity), arrow.marked(recipe, verify))
+
+
+def cifar10_c(
+    corruptions: Annotated[list[str], Variants] = list(COMMON15),  # noqa: B006 - a schema's default is never changed
+    severity: Severity = 5,
+    test_per_class: Count | None = None,
+    model: str = "wrn_28_10",
+    source_epochs: Count = 10,
+) -> Task:
+    """CIFAR-10's test images after one published corruption at a time; every corruption has the same split."""
+    for name in corruptions:
+        if name not in COMMON19:
+            raise UserError(f"CIFAR-10-C has no corruption {name!r}: {nearest(name, COMMON19)}")
+
+    def splits(root: Path, variant: str, seed: int) -> Splits:
+        return _cut(arrow.read(_corrupted(root, variant, severity)), "cifar10_c", seed, test_per_class)
+
+    return Task(
+        name="cifar10_c",
+        model=model,
+        classes=10,
+        input_shape=SHAPE,
+        source=_cifar10_source(model, source_epochs),
+        splits=splits,
+        prepare=partial(prepare_cifar10_c, corruptions=corruptions, severity=severity),
+        fingerprint=lambda root: arrow.identity([_corrupted(root, name, severity) for name in corruptions]),
+        variants=tuple(corruptions),
+        transform=_input(model),
+        needs=("cifar10_c",),
+        shift="input",
+    )
+
+
+def cifar_flip(test_per_class: Count | None = None, model: str = "wrn_28_10", source_epochs: Count = 10) -> Task:
+    """CIFAR-10's test images, as its training images made the source model, with label 9 - y."""
+
+    def splits(root: Path, variant: str, seed: int) -> Splits:
+        return _cut(shifts.flip(arrow.read(_cifar10(root, "test")), 10), "cifar_flip", seed, test_per_class)
+
+    return Task(
+        name="cifar_flip",
+        model=model,
+        classes=10,
+        input_shape=SHAPE,
+        source=_cifar10_source(model, source_epochs),
+        splits=splits,
+        prepare=prepare_cifar10,
+        fingerprint=lambda root: arrow.identity([_cifar10(root, "test")]),
+        transform=_input(model),
+        needs=("cifar10",),
+        shift="output",
+    )
+
+
+def cifar100(model: str = "deit_tiny", resolution: Count = 224) -> Task:
+    """CIFAR-100 for a model of ImageNet that gets a new head by a linear probe on each seed's tuning images."""
+    return _cifar100("cifar100", model, resolution, _probed(model), shift="input")
+
+
+def cifar100_random(model: str = "deit_tiny", resolution: Count = 224) -> Task:
+    """The same with each seed's own random labels: those of the images, shuffled (paper, figure 1, case 3)."""
+
+    def shuffle(split: Split, part: str, seed: int) -> Split:
+        draw = generator(seed, "labels", "cifar100_random", part)
+        return Split(split.images, split.labels[torch.randperm(len(split), generator=draw)])
+
+    return _cifar100("cifar100_random", model, resolution, _probed(model), shift="output", relabel=shuffle)
+
+
+def cifar100_masked(model: str = "deit_tiny", resolution: Count = 224, source_epochs: Count = 10) -> Task:
+    """CIFAR-100 with pixels on [0, 1] times one mask of e^z, z standard normal; the source knows it without."""
+    mask = torch.randn(SHAPE, generator=generator(0, "mask", "cifar100_masked")).exp()
+    source = Source(
+        data=f"cifar100/{RECIPE}",
+        load=lambda root: arrow.read(_cifar100_part(root, "train")),
+        epochs=source_epochs,
+        lr=1e-3,
+        holdout=lambda root: arrow.read(_cifar100_part(root, "test")),
+        transform=_input(model, resolution),
+        weights=weights.default(model),
+        stages=LP_FT,
+        prepare=prepare_cifar100,
+        fingerprint=lambda root: arrow.identity([_cifar100_part(root, "train")]),
+        needs=("cifar100",),
+    )
+    return _cifar100("cifar100_masked", model, resolution, source, shift="input", mask=mask)
+
+
+def _cifar10(root: Path, part: str) -> Path:
+    return root / "cifar10" / f"{part}.arrow"
+
+
+def _cifar100_part(root: Path, part: str) -> Path:
+    return root / "cifar100" / f"{part}.arrow"
+
+
+def _corrupted(root: Path, name: str, severity: int) -> Path:
+    return root / "cifar10_c" / f"{name}-{severity}.arrow"
+
+
+def _cut(split: Split, name: str, seed: int, test_per_class: int | None) -> Splits:
+    train, val, test = shifts.cut(split.labels, COUNTS, generator(seed, "splits", name))
+    test = shifts.at_most(split.labels, test, test_per_class, generator(seed, "test", name))
+    return Splits(*(shifts.take(split, part) for part in (train, val, test)))
+
+
+def _input(model: str, resolution: int = SHAPE[1], mask: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    standardise = weights.normalised(model)
+
+    def transform(images: Tensor) -> Tensor:
+        x = to_unit(images)
+        x = x if mask is None else x * mask.to(x.device)
+        if x.shape[-1] != resolution:
+            x = F.interpolate(x, size=(resolution, resolution), mode="bicubic", antialias=True)
+        return standardise(x)
+
+    return transform
+
+
+def _cifar10_source(model: str, epochs: int) -> Source:
+    def holdout(root: Path) -> Split | None:
+        if not _cifar10(root, "test").exists() and CIFAR10.missing(root):
+            return None
+        prepare_cifar10(root)
+        return arrow.read(_cifar10(root, "test"))
+
+    return Source(
+        data=f"cifar10/{RECIPE}",
+        load=lambda root: arrow.read(_cifar10(root, "train")),
+        epochs=epochs,
+        lr=3e-3,
+        holdout=holdout,
+        transform=_input(model),
+        weights=weights.default(model),
+        accuracy=weights.PUBLISHED[model].accuracy if model in weights.PUBLISHED else None,
+        prepare=prepare_cifar10,
+        fingerprint=lambda root: arrow.identity([_cifar10(root, "train")]),
+        needs=("cifar10",),
+    )
+
+
+def _probed(model: str) -> Source:
+    return Source("imagenet", None, 0, 0.0, weights=weights.default(model), stages=(PROBE,), on_tuning=True)
+
+
+def _cifar100(
+    name: str,
+    model: str,
+    resolution: int,
+    source: Source,
+    shift: str,
+    mask: Tensor | None = None,
+    relabel: Callable[[Split, str, int], Split] = lambda split, part, seed: split,
+) -> Task:
+    def splits(root: Path, variant: str, seed: int) -> Splits:
+        pool, test = (relabel(arrow.read(_cifar100_part(root, part)), part, seed) for part in ("train", "test"))
+        val, train = shifts.cut(pool.labels, (VAL_PER_CLASS,), generator(seed, "splits", name))
+        return Splits(shifts.take(pool, train), shifts.take(pool, val), test)
+
+    return Task(
+        name=name,
+        model=model,
+        classes=100,
+        input_shape=(3, resolution, resolution),
+        source=source,
+        splits=splits,
+        prepare=prepare_cifar100,
+        fingerprint=lambda root: arrow.identity([_cifar100_part(root, part) for part in ("train", "test")]),
+        transform=_input(model, resolution, mask),
+        needs=("cifar100",),
+        shift=shift,
+    )
