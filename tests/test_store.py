@@ -57,7 +57,7 @@ def assert_mirrored(journal, uri=None):
     assert sorted(run.data.tags["lmsa.trial_key"] for run in runs) == journal.ids()
     for run in runs:
         records = journal.entry(run.data.tags["lmsa.trial_key"]).records
-        for name in ("val_loss", "val_accuracy", "seconds"):
+        for name in ("val_loss", "val_accuracy"):
             history = client.get_metric_history(run.info.run_id, name)
             assert [(m.step, m.value) for m in history] == [(r.epoch, getattr(r, name)) for r in records]
         for name in {name for name in run.data.metrics if name.startswith("best_")}:

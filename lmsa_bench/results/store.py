@@ -209,7 +209,7 @@ def _milliseconds(seconds: float) -> int:
 def _metrics(records: list[EpochRecord], result: TrialResult | None) -> Iterator[tuple[str, float, int, int]]:
     """(name, value, milliseconds, step); times come from the records, so that MLflow ignores what it already has."""
     for record in records:
-        for name in ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "seconds", "bytes"):
+        for name in ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy"):
             if (value := getattr(record, name)) is not None:
                 yield name, float(value), _milliseconds(record.time), record.epoch
     if result is None or not records:
@@ -218,7 +218,9 @@ def _metrics(records: list[EpochRecord], result: TrialResult | None) -> Iterator
     figures = {
         f"best_{name}": getattr(result, name) for name in ("val_accuracy", "val_loss", "test_accuracy", "test_loss")
     }
-    for name, value in (figures | {"best_epoch": result.best_epoch, "total_seconds": result.seconds}).items():
+    for name, value in (
+        figures | {"best_epoch": result.best_epoch, "total_seconds": result.seconds, "bytes": result.bytes}
+    ).items():
         if value is not None:
             yield name, float(value), _milliseconds(records[-1].time), 0
 

@@ -56,7 +56,7 @@ def digits_super() -> Task:
 
 
 def digit_pairs_c() -> Task:
-    """Two noisy digits side by side, 100 classes: 5 pairs a class to tune, 10 to validate and 20 to test.
+    """Two noisy digits side by side, 100 classes: 5 pairs a class to tune, 5 to validate and 15 to test.
 
     They are made of 30, 20 and 40 originals of each digit.
     """
@@ -66,7 +66,7 @@ def digit_pairs_c() -> Task:
         "impulse_noise",
         source_pairs=30,
         originals=(30, 20),
-        counts=(5, 10, 20),
+        counts=(5, 5, 15),
         epochs=8,
         lr=6e-3,
     )

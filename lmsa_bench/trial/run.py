@@ -18,6 +18,8 @@ from lmsa_bench.trial import checkpoint, cost
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state_cache import EVALUATION_BATCH, Samples
 
+CHECKPOINT_SECONDS = 1.0  # epochs shorter than this share a checkpoint: writing one takes 20 ms
+
 
 @torch.no_grad()
 def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
@@ -69,14 +71,17 @@ class Run:
         self._resume()
 
     def epochs(self) -> Iterator[EpochRecord]:
-        """The records of the epochs that are left; the checkpoint of one is written when the next is asked for."""
+        """The records of the epochs that are left; the checkpoint after one is written when the next is asked for."""
         if self.update is None:
             loss, accuracy = evaluate(self.model, self.val)
             yield self._keep_best(self._record(0, None, 0.0, (), loss, accuracy))
             return
+        saved = time.monotonic()
         while self.state["epoch"] < self.trial.epochs and not self.state["diverged"]:
             yield self._epoch(self.state["epoch"] + 1)
-            self._save()
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                self._save()
+                saved = time.monotonic()
 
     def result(self) -> TrialResult:
         """The end of the trial: the test figures of the best epoch by validation, or that it diverged."""
