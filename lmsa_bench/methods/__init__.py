@@ -10,6 +10,7 @@ from lmsa_bench.methods.lmsa_adam import lmsa_adam
 from lmsa_bench.methods.lmsa_adam_k import lmsa_adam_k
 from lmsa_bench.methods.method import Averaged, Count, Every, Method, NonNegative, Positive
 from lmsa_bench.methods.no_adaptation import no_adaptation
+from lmsa_bench.methods.score_only import score_only
 from lmsa_bench.methods.single_layer import single_layer
 from lmsa_bench.registry import Registry
 
@@ -23,6 +24,7 @@ METHODS.register(lmsa)
 METHODS.register(lmsa_adam)
 METHODS.register(lmsa_adam_k)
 METHODS.register(no_adaptation)
+METHODS.register(score_only)
 METHODS.register(single_layer)
 
 __all__ = ["METHODS", "Averaged", "Count", "Every", "Method", "NonNegative", "Positive"]

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("layers", pa.list_(pa.int64())),
         ("time", pa.float64()),
+        ("step_losses", pa.list_(pa.float64())),  # empty unless the trial asked for curves
         ("status", pa.string()),  # finished, diverged, failed; null while it runs
         ("reason", pa.string()),
         ("best_epoch", pa.int64()),
@@ -59,7 +60,7 @@ class Entry(NamedTuple):
 
 def epoch_record(raw: dict[str, Any]) -> EpochRecord:
     """The record whose JSON this is."""
-    return EpochRecord(**{**raw, "layers": tuple(raw["layers"])})
+    return EpochRecord(**{**raw, "layers": tuple(raw["layers"]), "step_losses": tuple(raw["step_losses"])})
 
 
 def rows(entries: Iterable[Entry]) -> pa.Table:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,9 @@ class Run:
     def epochs(self) -> Iterator[EpochRecord]:
         """The records of the epochs that are left; the checkpoint after one is written when the next is asked for."""
         if self.update is None:
+            self._select(0)
             loss, accuracy = evaluate(self.model, self.val)
-            yield self._keep_best(self._record(0, None, 0.0, (), loss, accuracy))
+            yield self._keep_best(self._record(0, None, 0.0, self.state["layers"], loss, accuracy))
             return
         saved = time.monotonic()
         while self.state["epoch"] < self.trial.epochs and not self.state["diverged"]:
@@ -107,6 +109,7 @@ class Run:
         assert self.update is not None
         state, tuned, total = self.state, set[int](), torch.zeros((), dtype=torch.float64, device=self.device)
         order = torch.randperm(len(self.train), generator=generator(self.trial.seed, "order", epoch))
+        losses = []
         started = self._clock()
         for i, indices in enumerate(order.split(self.trial.batch_size)):
             step = (epoch - 1) * self.steps + i
@@ -115,7 +118,8 @@ class Run:
             if step == 0:
                 started += self._count_cost(indices)
             x, y = self.train.take(indices)
-            total += self.update.step(x, y, state["layers"], self.train.start).double() * len(y)
+            losses.append(self.update.step(x, y, state["layers"], self.train.start))
+            total += losses[-1].double() * len(y)
             tuned |= set(state["layers"])
         train_loss = (total / len(self.train)).item()
         seconds = self._clock() - started
@@ -123,6 +127,8 @@ class Run:
         state |= {"epoch": epoch, "seconds": state["seconds"] + seconds}
         state["diverged"] = not (math.isfinite(train_loss) and math.isfinite(val_loss))
         record = self._record(epoch, train_loss, seconds, tuple(sorted(tuned)), val_loss, val_accuracy)
+        if self.trial.curves:
+            record = replace(record, step_losses=tuple(torch.stack(losses).tolist()))
         return record if state["diverged"] else self._keep_best(record)
 
     def _select(self, step: int) -> None:
@@ -132,16 +138,17 @@ class Run:
         batches = self.train.batches(order, self.trial.batch_size)
         layers, scores = self.method.select(self.model, batches, step, generator(seed, "select", step))
         self.state["layers"] = layers
-        for n in layers:
-            self.best_parameters.setdefault(n, self._copy(n))
         if scores:
             self.state["scores"] = scores
-        self._tune()
+        if self.update is not None:
+            for n in layers:
+                self.best_parameters.setdefault(n, self._copy(n))
+            self._tune()
 
     def _tune(self) -> None:
         self.model.tune_only(self.state["layers"])
         if self.method.every.count is None and min(self.state["layers"]) > 0:
-            for samples in (self.train, self.val, self.test) if self.trial.test_every_epoch else (self.train, self.val):
+            for samples in (self.train, self.val, self.test) if self.trial.curves else (self.train, self.val):
                 samples.advance(self.model, min(self.state["layers"]))
 
     def _count_cost(self, indices: Tensor) -> float:
@@ -167,7 +174,7 @@ class Run:
         val_loss: float,
         val_accuracy: float,
     ) -> EpochRecord:
-        test = evaluate(self.model, self.test) if self.trial.test_every_epoch else (None, None)
+        test = evaluate(self.model, self.test) if self.trial.curves else (None, None)
         return EpochRecord(
             self.trial.id,
             epoch,

@@ -31,7 +31,7 @@ class Trial:
     seed: int
     epochs: int
     batch_size: int = 64
-    test_every_epoch: bool = False
+    curves: bool = False  # also look at the test split after each epoch, and keep every step's loss
     code: str = ""  # hash of the plugin files that define the task, the model or the method
     protocol: int = PROTOCOL
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task's factory; complete, its variants apart
@@ -77,10 +77,11 @@ class EpochRecord:
     val_accuracy: float
     seconds: float
     bytes: int
-    layers: tuple[int, ...]  # every layer that was tuned in this epoch
+    layers: tuple[int, ...]  # every layer that was tuned in this epoch (or chosen, where nothing is trained)
     time: float  # seconds since 1970, when the epoch ended
     test_loss: float | None = None
     test_accuracy: float | None = None
+    step_losses: tuple[float, ...] = ()  # where the trial asks for curves
 
     @property
     def stopping_key(self) -> tuple[float, float, int]:
