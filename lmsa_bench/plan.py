@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from lmsa_bench import pretrain
 from lmsa_bench.methods import METHODS
 from lmsa_bench.models import MODELS
 from lmsa_bench.progress import clock
@@ -48,6 +49,11 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
         yield " ".join([f"{row.name:<{width}}", *(f"{text:>14}" for text in shown)])
     waiting = [trial for trial in suite.trials if trial.id in left]
     yield f"{len(suite.trials) - len(waiting)} of {len(suite.trials)} trials are done, {len(waiting)} to run"
+    tasks = {trial.setting: build(trial.task, trial.options, trial.weights) for trial in waiting}
+    missing = {setting: pretrain.missing_data(task, data) for setting, task in tasks.items()}
+    weights = [line for task in tasks.values() for line in pretrain.missing_weights(task, data)]
+    yield from dict.fromkeys([*itertools.chain.from_iterable(missing.values()), *weights])
+    waiting = [trial for trial in waiting if not missing[trial.setting]]
     if waiting:
         seconds = estimate(waiting, seconds_seen(journal), data)
         wall = f"{clock(seconds / slots)} on {slots} at a time"

@@ -39,19 +39,27 @@ def prepare(task: Task, root: Path) -> None:
         source.prepare(root)
 
 
-def missing(task: Task, root: Path) -> list[str]:
-    """What ``prepare`` would not find, one line each with its remedy."""
-    source, lines = task.source, []
-    if not _is_there(lambda: task.fingerprint(root)):
-        lines += [(name, task.name) for name in task.needs]
-    if _reads_data(source) and not _is_there(lambda: source.fingerprint and source.fingerprint(root)):
-        lines += [(name, f"the source model of {task.name}") for name in source.needs]
-    sets = [(DATA_SETS[name], reader) for name, reader in lines]
-    found = [f"{reader} needs {data.name}: {data.get()}" for data, reader in sets if data.missing(root)]
-    if source.weights != "pretrain" and not weights.file_of(task.model, source.weights, root).is_file():
-        how = "it is downloaded on the first run" if source.weights == "hub" else "there is no such file"
-        found.append(f"{task.name} needs weights of {task.model} ({source.weights}): {how}")
-    return list(dict.fromkeys(found))
+def missing_data(task: Task, root: Path) -> list[str]:
+    """The data sets that ``prepare`` would not find, one line each with its remedy."""
+    source, found = task.source, []
+    readers = [(task.name, task.needs, lambda: task.fingerprint(root))]
+    if _reads_data(source):
+        readers.append((f"the source model of {task.name}", source.needs, lambda: _source_data(source, root)))
+    for reader, needs, prepared in readers:
+        sets = [(DATA_SETS[name], parts) for name, parts in needs.items()]
+        lacking = [data for data, parts in sets if data.missing(root, parts)]
+        if lacking and not _is_there(prepared):
+            found += [f"{reader} needs {data.name}: {data.get()}" for data in lacking]
+    return found
+
+
+def missing_weights(task: Task, root: Path) -> list[str]:
+    """The line about the task's given weights where they are not there."""
+    source = task.source
+    if source.weights == "pretrain" or weights.file_of(task.model, source.weights, root).is_file():
+        return []
+    how = "they are downloaded on the first run" if source.weights == "hub" else "there is no such file"
+    return [f"{task.name} needs weights of {task.model} ({source.weights}): {how}"]
 
 
 def group(task: Task, seed: int) -> tuple[Any, ...]:
@@ -95,7 +103,8 @@ def ensure(task: Task, root: Path, device: torch.device, seed: int = 0) -> dict[
             accuracy = None if holdout is None else _accuracy(task, model, holdout, device)
             found = {"state": model.source.state_dict(), "accuracy": accuracy}
             _write(path, found)
-    return {"source": name, "source_accuracy": found["accuracy"]}
+    facts = {"source": name, "source_accuracy": found["accuracy"]}
+    return facts | ({"source_data": _source_data(task.source, root)} if _reads_data(task.source) else {})
 
 
 def load(task: Task, root: Path, name: str, device: torch.device) -> LayeredModel:
@@ -124,6 +133,10 @@ def _is_there(read: Callable[[], object]) -> bool:
         return bool(read())
     except UserError:
         return False
+
+
+def _source_data(source: Source, root: Path) -> str:
+    return source.data if source.fingerprint is None else source.fingerprint(root)
 
 
 def _reads_data(source: Source) -> bool:

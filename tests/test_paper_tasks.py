@@ -117,7 +117,7 @@ def test_one_trial_from_published_files_to_a_result(task, root, tmp_path):
     result = run.result()
     assert result.status == "finished" and result.test_size == CASES[task.name][1][2] * task.classes
     assert "unverified" in result.provenance["data"]  # --no-verify has reached the result
-    assert pretrain.missing(task, root) == []
+    assert pretrain.missing_data(task, root) == pretrain.missing_weights(task, root) == []
 
 
 def test_corruptions_split_by_base_image(root):
@@ -223,11 +223,12 @@ def test_a_wrong_option_is_a_users_error(root, name, options, text):
 
 
 def test_missing_data_and_weights_are_named_with_the_command_that_gets_them(tmp_path):
-    assert pretrain.missing(build("cifar10_c"), tmp_path) == [
+    task, other = build("cifar10_c"), build("living17", weights=str(tmp_path / "none.pt"))
+    assert pretrain.missing_data(task, tmp_path) + pretrain.missing_weights(task, tmp_path) == [
         "cifar10_c needs cifar10_c: get it with 'python -m lmsa_bench.data fetch cifar10_c'",
-        "cifar10_c needs weights of wrn_28_10 (hub): it is downloaded on the first run",
+        "cifar10_c needs weights of wrn_28_10 (hub): they are downloaded on the first run",
     ]
-    lines = pretrain.missing(build("living17", weights=str(tmp_path / "none.pt")), tmp_path)
+    lines = pretrain.missing_data(other, tmp_path) + pretrain.missing_weights(other, tmp_path)
     assert [line.split(":")[0] for line in lines] == [
         "living17 needs imagenet",
         "the source model of living17 needs imagenet",

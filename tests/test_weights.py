@@ -217,9 +217,9 @@ def test_the_hubs_file_is_downloaded_once_and_checked(tmp_path, monkeypatch):
     known = weights.Published((tmp_path / "published.pt").as_uri(), "file.pt", "", 4, 0.5)
     monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": known})
     hub = task(weights="hub")
-    assert pretrain.missing(hub, tmp_path) and weights.default("wrn_10_1") == "hub"
+    assert pretrain.missing_weights(hub, tmp_path) and weights.default("wrn_10_1") == "hub"
     pretrain.prepare(hub, tmp_path)
-    assert not pretrain.missing(hub, tmp_path)
+    assert not pretrain.missing_weights(hub, tmp_path)
     facts = pretrain.ensure(hub, tmp_path, CPU)
     assert same(pretrain.load(hub, tmp_path, facts["source"], CPU).source.state_dict(), state)
     monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": replace(known, file="other.pt", sha256="00")})

@@ -88,7 +88,7 @@ def cifar10_c(
         fingerprint=lambda root: arrow.identity([_corrupted(root, name, severity) for name in corruptions]),
         variants=tuple(corruptions),
         transform=_input(model),
-        needs=("cifar10_c",),
+        needs={"cifar10_c": ("labels.npy", *(f"{name}.npy" for name in corruptions))},
         shift="input",
     )
 
@@ -109,7 +109,7 @@ def cifar_flip(test_per_class: Count | None = None, model: str = "wrn_28_10", so
         prepare=prepare_cifar10,
         fingerprint=lambda root: arrow.identity([_cifar10(root, "test")]),
         transform=_input(model),
-        needs=("cifar10",),
+        needs={"cifar10": ()},
         shift="output",
     )
 
@@ -143,7 +143,7 @@ def cifar100_masked(model: str = "deit_tiny", resolution: Count = 224, source_ep
         stages=LP_FT,
         prepare=prepare_cifar100,
         fingerprint=lambda root: arrow.identity([_cifar100_part(root, "train")]),
-        needs=("cifar100",),
+        needs={"cifar100": ()},
     )
     return _cifar100("cifar100_masked", model, resolution, source, shift="input", mask=mask)
 
@@ -197,7 +197,7 @@ def _cifar10_source(model: str, epochs: int) -> Source:
         accuracy=weights.PUBLISHED[model].accuracy if model in weights.PUBLISHED else None,
         prepare=prepare_cifar10,
         fingerprint=lambda root: arrow.identity([_cifar10(root, "train")]),
-        needs=("cifar10",),
+        needs={"cifar10": ()},
     )
 
 
@@ -229,6 +229,6 @@ def _cifar100(
         prepare=prepare_cifar100,
         fingerprint=lambda root: arrow.identity([_cifar100_part(root, part) for part in ("train", "test")]),
         transform=_input(model, resolution, mask),
-        needs=("cifar100",),
+        needs={"cifar100": ()},
         shift=shift,
     )

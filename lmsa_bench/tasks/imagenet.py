@@ -119,7 +119,7 @@ def living17(test_per_class: Count | None = None, model: str = "resnet50", sourc
         stages=LP_FT,
         prepare=partial(prepare_living17, sides=("source",)),
         fingerprint=lambda root: arrow.identity([_living(root, "source", "train")]),
-        needs=("imagenet",),
+        needs={"imagenet": ()},
     )
     return Task(
         name="living17",
@@ -131,7 +131,7 @@ def living17(test_per_class: Count | None = None, model: str = "resnet50", sourc
         prepare=partial(prepare_living17, sides=("target",)),
         fingerprint=lambda root: arrow.identity([_living(root, "target", part) for part in ("train", "val")]),
         transform=_input(model),
-        needs=("imagenet",),
+        needs={"imagenet": ()},
         shift="feature",
     )
 
@@ -176,7 +176,7 @@ def _corruptions(
         fingerprint=lambda root: arrow.identity([_corrupted(data, root, each, severity) for each in corruptions]),
         variants=tuple(corruptions),
         transform=_input(model),
-        needs=(data.name,),
+        needs={data.name: tuple(corruptions)},
         shift="input",
     )
 

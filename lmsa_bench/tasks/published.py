@@ -1,6 +1,6 @@
 """The published data sets: where each comes from, what it must be, and where it lies below the data root."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,9 +44,11 @@ class DataSet:
         """The files or folders in the data set's folder that its tasks read by default."""
         return self.parts or tuple(name for archive in self.archives if not archive.optional for name in archive.holds)
 
-    def missing(self, root: Path) -> list[str]:
-        """Which of them are not there."""
-        found = [[name for name in self.needs if not (folder / name).exists()] for folder in self._folders(root)]
+    def missing(self, root: Path, names: Sequence[str] = ()) -> list[str]:
+        """Which of these, or of all that its tasks need, are not there."""
+        found = [
+            [name for name in names or self.needs if not (folder / name).exists()] for folder in self._folders(root)
+        ]
         return min(found, key=len)
 
     def _folders(self, root: Path) -> list[Path]:
@@ -211,7 +213,7 @@ IMAGENET = DataSet(
     layout="train/<wnid>/*.JPEG and val/<wnid>/*.JPEG",
     licence="non-commercial research, after registration",
     parts=("train", "val"),
-    remedy="put ImageNet's class folders, which need a registration, there",
+    remedy="put its class folders, which need a registration, into imagenet/train and imagenet/val of the data folder",
 )
 FASHION_MNIST = DataSet(
     name="fashion_mnist",

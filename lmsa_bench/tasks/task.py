@@ -1,12 +1,14 @@
 """What a task is: data before and after a distribution shift, and the source model that meets it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
+Needs = Mapping[str, Sequence[str]]  # published data sets by name, and what of each; none: all of it
 
 
 class Variants:
@@ -84,7 +86,7 @@ class Source:
     accuracy: float | None = None  # of the published weights on the holdout, a fraction
     prepare: Callable[[Path], None] = nothing  # writes what load reads below the data root
     fingerprint: Callable[[Path], str] | None = None  # of what load reads, where that is quicker than hashing it
-    needs: tuple[str, ...] = ()  # names of the published data sets that load reads
+    needs: Needs = field(default_factory=dict)  # what load reads
 
 
 @dataclass(frozen=True)
@@ -101,5 +103,5 @@ class Task:
     fingerprint: Callable[[Path], str]  # of the prepared data
     variants: tuple[str, ...] = ("",)  # the corruptions that are tuned one at a time; the task's result is their mean
     transform: Callable[[Tensor], Tensor] = to_unit  # uint8 (K, C, H, W) to the model's input, on the device
-    needs: tuple[str, ...] = ()  # names of the published data sets that splits reads
+    needs: Needs = field(default_factory=dict)  # what splits reads
     shift: str = ""  # input, output, feature: for the reader of a table
