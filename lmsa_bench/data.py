@@ -87,9 +87,11 @@ def fetch(data: DataSet, root: Path, files: Sequence[str] = (), url: str = "", v
         if all((root / data.folder / name).exists() for name in archive.holds):
             print(f"{data.name}: {archive.name} is there")
             continue
-        checksums = dict(archive.checksums) if verify else {}
+        checksums, path = archive.checksums if verify else {}, root / "downloads" / archive.name
         address = f"{url.rstrip('/')}/{archive.name}" if url else archive.url
-        place(data, root, archive, download.fetch(address, root / "downloads" / archive.name, checksums, archive.size))
+        if path.exists():  # an earlier run was stopped before it unpacked this, and may not have looked at it
+            download.check(path, checksums, address)
+        place(data, root, archive, download.fetch(address, path, checksums, archive.size))
         if checksums:
             data.seal(root, archive).touch()
         print(f"{data.name}: {archive.name} {'fetched' if checksums else 'fetched, with nothing to verify it by'}")
@@ -113,7 +115,8 @@ def place(data: DataSet, root: Path, archive: Archive, path: Path) -> None:
                 if not (folder / name).exists():
                     os.replace(found[0], folder / name)
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a whole archive ({error}); remove it and fetch it again") from None
+        path.unlink(missing_ok=True)
+        raise UserError(f"{path}: not a whole archive ({error}); it was removed, fetch it again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be unpacked ({error.strerror or error})") from None
     path.unlink()

@@ -6,6 +6,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -32,7 +33,7 @@ def checksum(path: Path, kind: str) -> str:
     return digest.hexdigest()
 
 
-def fetch(url: str, path: Path, checksums: dict[str, str] | None = None, size: int | None = None) -> Path:
+def fetch(url: str, path: Path, checksums: Mapping[str, str] | None = None, size: int | None = None) -> Path:
     """Downloads a file, going on where an earlier attempt was cut off; nothing where it is there.
 
     ``checksums`` maps "md5" or "sha256" to hex digits, or to the first of them. Raises UserError where the file cannot
@@ -49,13 +50,18 @@ def fetch(url: str, path: Path, checksums: dict[str, str] | None = None, size: i
                 f"{path.name} needs {(size - there) / 1e9:.1f} GB in {path.parent}, {free / 1e9:.1f} are free"
             )
         _download(url, part)
-        for kind, expected in (checksums or {}).items():
-            found = checksum(part, kind)
-            if not found.startswith(expected):
-                part.unlink()
-                raise UserError(f"{url}: its {kind} is {found}, expected {expected}; the download was removed")
+        check(part, checksums or {}, url)
         os.replace(part, path)
     return path
+
+
+def check(path: Path, checksums: Mapping[str, str], url: str) -> None:
+    """Removes a downloaded file of a wrong checksum and raises UserError."""
+    for kind, expected in checksums.items():
+        found = checksum(path, kind)
+        if not found.startswith(expected):
+            path.unlink()
+            raise UserError(f"{url}: its {kind} is {found}, expected {expected}; the download was removed")
 
 
 def _download(url: str, part: Path) -> None:

@@ -139,6 +139,16 @@ def test_a_truncated_archive_without_a_checksum(tmp_path, small_cifar10, server,
     assert len(small_cifar10.missing(tmp_path)) == 7  # nothing half unpacked is taken for the data set
 
 
+def test_an_archive_left_behind_by_a_stopped_run_is_checked(tmp_path, small_cifar10, server, capsys):
+    left = tmp_path / "downloads" / "cifar-10-python.tar.gz"
+    left.parent.mkdir()
+    left.write_bytes(b"unverified")
+    command = ["fetch", "cifar10", "--data", tmp_path, "--url", server.url]
+    status, error = run(capsys, *command)
+    assert status == 2 and "its md5 is" in error and not left.exists() and not server.asked
+    assert run(capsys, *command) == (0, "")
+
+
 def test_an_archive_that_would_leave_its_folder(tmp_path, small_cifar10, server, capsys):
     made = tmp_path / "hostile.tar.gz"
     with tarfile.open(made, "w:gz") as file:
