@@ -39,7 +39,7 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
     """The plan of a sweep in lines: trials of each row and task, what is done, and an estimate of time."""
     left = {trial.id for trial in pending}
     columns = [*suite.tasks, "all"]
-    width = max(len(row.name) for row in suite.rows)
+    width = max((len(row.name) for row in suite.rows), default=0)
     yield f"suite {suite.name}: trials still to run / all"
     yield " ".join([" " * width, *(f"{name:>14}" for name in columns)])
     for row in suite.rows:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lmsa_bench.errors import UserError, exit_status
-from lmsa_bench.results import figures
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
-from lmsa_bench.results.ranks import paired_differences, statistics
+from lmsa_bench.results import fidelity, figures, theory
+from lmsa_bench.results.journal import DEFAULT_RESULTS, SCHEMA, Journal
+from lmsa_bench.results.measures import Measures, measure
+from lmsa_bench.results.ranks import Statistics, paired_differences, statistics
 from lmsa_bench.results.selection import Cell, cells
 from lmsa_bench.results.store import ResultStore
-from lmsa_bench.results.tables import FORMATS, Report, render
+from lmsa_bench.results.summary import Report, Section
+from lmsa_bench.results.tables import FORMATS, render
 
 if TYPE_CHECKING:
     from lmsa_bench.suite import Suite
@@ -31,13 +33,22 @@ PAPER = {  # Table 1, test accuracy in %
 
 def report(suite: "Suite", table: pa.Table) -> Report:
     """Selects, averages and ranks; raises UserError where no trial has ended or the records do not mix."""
+    if not suite.rows:
+        sections = _sections(suite, None)
+        return Report(
+            suite.name, suite.name, (), (), {}, Statistics({}, (), ()), figures=suite.figures, sections=sections
+        )
     found = {(cell.row, cell.task): cell for cell in cells(suite, table)}
     if all(cell.n == 0 and not cell.diverged for cell in found.values()):
         raise UserError(
             f"suite {suite.name}: none of its trials has finished here yet; run them with "
             f"python -m lmsa_bench.sweep {suite.name}"
         )
-    ranked = [row.name for row in suite.rows if row.ranked]
+    measures = measure(suite, table)
+    # A row that only scores layers is the source model in the table: it is told of by a section.
+    scoring = {name for task in suite.tasks for name in measures.criteria(task)}
+    rows = tuple(row.name for row in suite.rows if row.name not in scoring)
+    ranked = [row.name for row in suite.rows if row.ranked and row.name in rows]
     over_tasks = statistics(
         {row: {task: found[row, task].score for task in suite.tasks} for row in ranked}, suite.tasks
     )
@@ -58,12 +69,25 @@ def report(suite: "Suite", table: pa.Table) -> Report:
         suite.name,
         f"{suite.name}: mean over seeds ± half width of the 95 % t interval, {n}",
         suite.tasks,
-        tuple(row.name for row in suite.rows),
+        rows,
         found,
         over_tasks,
         blocked=over_pairs,
         differences=tuple(paired_differences(by_seed, best)) if best else (),
+        figures=suite.figures,
+        measures=measures,
+        sections=_sections(suite, measures),
     )
+
+
+def _sections(suite: "Suite", measures: Measures | None) -> tuple[Section, ...]:
+    """What some of the suite's figures say in words."""
+    found = []
+    if "fidelity" in suite.figures and measures is not None:
+        found.append(fidelity.section(measures))
+    if "theory" in suite.figures:
+        found.append(theory.section())
+    return tuple(found)
 
 
 def paper() -> Report:
@@ -89,18 +113,23 @@ def main(arguments: list[str] | None = None) -> int:
     source.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
     source.add_argument("--tracking-uri", help="read from this MLflow store in place of a folder")
     source.add_argument("--paper", action="store_true", help="rank the paper's own Table 1; needs no results")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="also draw the figures, as PNG and PDF")
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="draw PNG and PDF there (the results folder's summary of the suite)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there, not to the terminal")
     asked = parser.parse_args(arguments)
     if asked.format == "parquet" and asked.output is None:
         raise UserError("--format parquet: is binary; name a file with --output")
+    folder = asked.figures
     if asked.paper:
         found = paper()
     else:
         from lmsa_bench.suite import load  # imports torch, which the paper's table does not need
 
         suite = load(asked.suite, asked.seeds)
-        found = report(suite, _table(asked.results, asked.tracking_uri, suite.name))
+        found = report(suite, _table(asked.results, asked.tracking_uri, suite))
+        if folder is None and asked.tracking_uri is None:
+            folder = asked.results / "summary" / suite.name
     text = render(found, asked.format)
     if asked.format == "table" and not asked.paper and set(PAPER_TASKS) & set(found.tasks):
         text += b"\n" + render(paper(), "table")
@@ -111,17 +140,19 @@ def main(arguments: list[str] | None = None) -> int:
             asked.output.write_bytes(text)
         except OSError as error:
             raise UserError(f"--output {asked.output}: cannot be written ({error.strerror})") from None
-    for path in figures.draw(found, asked.figures) if asked.figures is not None else []:
+    for path in figures.draw(found, folder) if folder is not None else []:
         print(path, file=sys.stderr)
     return 0
 
 
-def _table(results: Path, uri: str | None, suite: str) -> pa.Table:
+def _table(results: Path, uri: str | None, suite: "Suite") -> pa.Table:
+    if not suite.trials:
+        return SCHEMA.empty_table()
     if uri is not None:
         return ResultStore(uri).table()
     if not (results / "trials").is_dir():
         raise UserError(
-            f"results folder {results}: there are no results; make them with python -m lmsa_bench.sweep {suite}"
+            f"results folder {results}: there are no results; make them with python -m lmsa_bench.sweep {suite.name}"
         )
     return Journal(results).table()
 

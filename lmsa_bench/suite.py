@@ -19,6 +19,8 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
 from lmsa_bench.models import MODELS
+from lmsa_bench.results.figures import FIGURES
+from lmsa_bench.results.summary import DEFAULT_FIGURES
 from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
 from lmsa_bench.trial.spec import Trial, Value
@@ -38,6 +40,7 @@ class Row:
     ranked: bool
     averaged: tuple[str, ...]  # hyper-parameters whose values are averaged over, not chosen from (LIFT's order)
     configurations: frozenset[str]  # Trial.configuration
+    each: tuple[tuple[str, Value], ...] = ()  # hyper-parameters that have a row of their own for each value: this one's
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Suite:
     plugins: tuple[str, ...] = ()
     cpus: float = 1  # of one trial
     gpus: float = 0
+    figures: tuple[str, ...] = DEFAULT_FIGURES
 
     def only(self, tasks: Collection[str], rows: Collection[str]) -> "Suite":
         """The part of the suite with these tasks and rows; an empty collection keeps all; raises UserError."""
@@ -69,12 +73,13 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 # Field by field: its type, and its default where it may be left out.
 _SUITE: dict[str, Any] = {
     "suite": (Name,),
-    "tasks": (list[str],),
-    "rows": (dict[Name, Any],),
+    "tasks": (list[str], ()),
+    "rows": (dict[Name, Any], {}),
     "seeds": (Count | list[int], 3),
     "epochs": (Count, 10),
     "batch_size": (Count, 64),
     "curves": (bool, False),
+    "figures": (list[str], DEFAULT_FIGURES),
     "plugins": (list[str], ()),
     "resources": (dict[str, Any], {}),
     "task_options": (dict[str, dict[str, Any]], {}),
@@ -86,6 +91,8 @@ _ROW: dict[str, Any] = {
     "epochs": (Count, None),
     "tasks": (list[str], None),
     "ranked": (bool, True),
+    "each": (str | list[str], []),
+    "task_grids": (dict[str, dict[str, Any]], {}),
 }
 _RESOURCES: dict[str, Any] = {"cpu": (NonNegative, 1), "gpu": (NonNegative, 0)}
 
@@ -100,23 +107,24 @@ def load(name: str, seeds: int | None = None) -> Suite:
     drawn = raw["seeds"] if seeds is None else seeds
     numbers = drawn if isinstance(drawn, list) else list(range(drawn))
     _refuse_empty(numbers, f"{where}seeds")
-    _refuse_empty(raw["tasks"], f"{where}tasks")
-    _refuse_empty(raw["rows"], f"{where}rows")
+    if _figures(raw, where):
+        _refuse_empty(raw["tasks"], f"{where}tasks")
+        _refuse_empty(raw["rows"], f"{where}rows")
     resources = _fields(raw["resources"], _RESOURCES, f"{where}resources")
     asked = _tasks(raw, path)
-    rows, trials = [], dict[str, Trial]()
+    rows, trials = list[Row](), dict[str, Trial]()
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
         fields = _fields({} if content is None else content, _ROW, at)
         own = list(_trials(row_name, fields, raw, asked, at))
-        rows.append(
-            Row(
-                str(row_name),
-                fields["ranked"],
-                _averaged(METHODS.get(fields["method"] or row_name)),
-                frozenset(t.configuration for t in own),
+        averaged = _averaged(METHODS.get(fields["method"] or row_name))
+        for each, some in _each(fields["each"], own, f"{at}.each").items():
+            name = "_".join(
+                [row_name, *(f"{value:g}" if isinstance(value, float) else str(value) for _, value in each)]
             )
-        )
+            if name in [row.name for row in rows]:
+                raise UserError(f"{at}: there is another row {name!r}; name this one otherwise")
+            rows.append(Row(name, fields["ranked"], averaged, frozenset(t.configuration for t in some), each))
         trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
         if len(trials) > MOST_TRIALS:
             raise UserError(f"{at}: the suite has more than {MOST_TRIALS} trials; make its grids smaller")
@@ -128,6 +136,7 @@ def load(name: str, seeds: int | None = None) -> Suite:
         tuple(str(_beside(path, plugin)) for plugin in raw["plugins"]),
         resources["cpu"],
         resources["gpu"],
+        tuple(dict.fromkeys(raw["figures"])),
     )
 
 
@@ -245,6 +254,28 @@ def _refuse_empty(values: Collection[Any], where: str) -> None:
         raise UserError(f"{where}: is empty; name at least one")
 
 
+def _figures(suite: Mapping[str, Any], where: str) -> bool:
+    """Whether the suite's figures show trials; raises UserError at an unknown figure, or one that lacks its data."""
+    for name in suite["figures"]:
+        if name not in FIGURES:
+            raise UserError(f"{where}figures: unknown figure {name!r}: {nearest(name, FIGURES)}")
+        if FIGURES[name].shows == "every epoch" and not suite["curves"]:
+            raise UserError(f"{where}figures: {name!r} shows every epoch's test accuracy: add the line curves: true")
+    shown = {FIGURES[name].shows for name in suite["figures"]}
+    return shown != {"nothing"}
+
+
+def _each(names: str | list[str], trials: list[Trial], where: str) -> dict[tuple[tuple[str, Value], ...], list[Trial]]:
+    """The trials by their values of the hyper-parameters with these names; raises UserError at an unknown one."""
+    found: dict[tuple[tuple[str, Value], ...], list[Trial]] = {}
+    for trial in trials:
+        for name in (names := [names] if isinstance(names, str) else names):
+            if name not in trial.hparams:
+                raise UserError(f"{where}: {trial.method} has no {name!r}: {nearest(name, trial.hparams)}")
+        found.setdefault(tuple((name, trial.hparams[name]) for name in names), []).append(trial)
+    return found
+
+
 def _averaged(factory: Callable[..., Any]) -> tuple[str, ...]:
     hints = get_type_hints(factory, include_extras=True)
     return tuple(name for name, hint in hints.items() if Averaged in get_args(hint))
@@ -305,15 +336,19 @@ def _trials(
         factory = METHODS.get(name)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    for task_name in fields["tasks"] or ():
-        if task_name not in suite["tasks"]:
-            known = nearest(task_name, suite["tasks"])
-            raise UserError(f"{where}.tasks: {task_name!r} is not one of the suite's: {known}")
-    for hparams in _grid(factory, fields["grid"], f"{where}.grid"):
-        trains = factory(**hparams).update is not None
-        for task, options, variants in tasks:
-            if fields["tasks"] is not None and task.name not in fields["tasks"]:
-                continue
+    for key in ("tasks", "task_grids"):
+        for task_name in fields[key] or ():
+            if task_name not in suite["tasks"]:
+                known = nearest(task_name, suite["tasks"])
+                raise UserError(f"{where}.{key}: {task_name!r} is not one of the suite's: {known}")
+    for task, options, variants in tasks:
+        if fields["tasks"] is not None and task.name not in fields["tasks"]:
+            continue
+        own = fields["task_grids"].get(task.name, {})
+        for hparams in _grid(
+            factory, fields["grid"] | own, f"{where}.task_grids.{task.name}" if own else f"{where}.grid"
+        ):
+            trains = factory(**hparams).update is not None
             hashes = [METHODS.code_hash(name), TASKS.code_hash(task.name), MODELS.code_hash(task.model)]
             for variant in task.variants:
                 yield Trial(

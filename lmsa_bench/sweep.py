@@ -365,7 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: expected at least 1")
     asked = suite.load(options.suite, options.seeds).only(*select(options.only))
-    if not asked.trials:
+    if asked.rows and not asked.trials:
         raise UserError(f"--only {options.only}: no trial of suite {asked.name!r} is left")
     journal = Journal(options.results.absolute())
     finished = journal.finished()

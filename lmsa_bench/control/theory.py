@@ -59,16 +59,23 @@ def linear_layer(thetas: Sequence[Tensor], x: Tensor, y: Tensor, n: int) -> Line
     return LinearLayer(beta, y - states[-1], states[n], states[n + 1])
 
 
-def simulated_gamma(widths: Sequence[int], n: int, draws: int, generator: torch.Generator) -> Tensor:
-    """γ_n = ρ̂_n / (d' ρ*_n) (eq. 20) for θ drawn around the origin (proposition 3.2, second half), one value a draw.
+def simulated_gamma(
+    widths: Sequence[int], n: int, draws: int, generator: torch.Generator, radius: float = 1.0
+) -> Tensor:
+    """γ_n = ρ̂_n / (d' ρ*_n) (eq. 20) for θ uniform in the ball B(0, radius) (proposition 3.2), one value a draw.
 
     The paper claims E γ = 1/d' for every layer; γ = b₁₁² / Σ b_{i1}² has a diagonal entry of a positive semi-definite
-    matrix above and off-diagonal ones beside it, so the claim fails, and for the last layer γ is 1.
+    matrix above and off-diagonal ones beside it, so the claim fails, and for the last layer γ is 1. The radius matters
+    where x_N is no longer small beside y, which is standard normal as the inputs are.
     """
     values = []
+    shapes = list(pairwise(widths))
+    count = sum(o * i for i, o in shapes)
     for _ in range(draws):
-        # γ does not change with the scale of θ, so normal matrices stand for the ball.
-        thetas = [torch.randn(o, i, generator=generator, dtype=torch.float64) for i, o in pairwise(widths)]
+        direction = torch.randn(count, generator=generator, dtype=torch.float64)
+        length = radius * torch.rand((), generator=generator, dtype=torch.float64) ** (1 / count)
+        theta = direction * (length / direction.norm())
+        thetas = [part.view(o, i) for part, (i, o) in zip(theta.split([o * i for i, o in shapes]), shapes, strict=True)]
         x = torch.randn(widths[0], 1, generator=generator, dtype=torch.float64)
         y = torch.randn(widths[-1], 1, generator=generator, dtype=torch.float64)
         layer = linear_layer(thetas, x, y, n)

@@ -1,26 +1,30 @@
-"""A report's figures: accuracies with their intervals, and the critical-difference diagram."""
+"""A suite's figures by name, and the two that every table has: its accuracies and the critical differences."""
 
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lmsa_bench.errors import UserError
+from lmsa_bench.results import layer_figures, training_figures
 from lmsa_bench.results.ranks import Statistics, p_value
-from lmsa_bench.results.tables import Report
+from lmsa_bench.results.style import COLOURS, MARKERS
+from lmsa_bench.results.summary import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours stay apart for colour-blind readers; the markers do so in print.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
+
+class Drawing(NamedTuple):
+    """How a figure is drawn (None where there is nothing to draw yet), and what of trials it shows."""
+
+    draw: "Callable[[Report], Figure | None]"
+    shows: Literal["nothing", "trials", "every epoch"] = "trials"
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
-    """Writes each figure as PNG and PDF into a folder; raises UserError where that cannot be made."""
-    made = {"accuracies": accuracies(report)}
-    if (diagram := critical_difference(report)) is not None:
-        made["critical_difference"] = diagram
+    """Writes each of the report's figures as PNG and PDF into a folder; raises UserError where that cannot be made."""
+    made = {name: figure for name in report.figures if (figure := FIGURES[name].draw(report)) is not None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -124,3 +128,16 @@ def inseparable(statistics: Statistics) -> list[tuple[str, str]]:
         if last > i and (not groups or last > groups[-1][1]):
             groups.append((i, last))
     return [(names[first], names[last]) for first, last in groups]
+
+
+FIGURES = {
+    "accuracies": Drawing(accuracies),
+    "critical_difference": Drawing(critical_difference),
+    "layers": Drawing(layer_figures.layers),
+    "criteria": Drawing(layer_figures.criteria),
+    "fidelity": Drawing(layer_figures.fidelities),
+    "curves": Drawing(training_figures.curves, "every epoch"),
+    "ablation": Drawing(training_figures.ablation),
+    "rho": Drawing(training_figures.rho),
+    "theory": Drawing(training_figures.theory, "nothing"),
+}

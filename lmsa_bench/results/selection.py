@@ -176,10 +176,10 @@ def _cell(
 ) -> Cell:
     by_part = {part: {t.seed: tests[t.id] for t in trials if t.id in tests} for part, trials in chosen.items()}
     variants = {
-        variant: _mean_by_seed([values for part, values in by_part.items() if part.variant == variant])
+        variant: mean_by_seed([values for part, values in by_part.items() if part.variant == variant])
         for variant in dict.fromkeys(part.variant for part in by_part)
     }
-    accuracies = _mean_by_seed(list(variants.values()))
+    accuracies = mean_by_seed(list(variants.values()))
     selected = [trial.id for trials in chosen.values() for trial in trials]
     asked = [trial for trials in configurations.values() for trial in trials]
     ended = {trial.id: ends[trial.id] for trial in asked if trial.id in ends and ends[trial.id].status is not None}
@@ -202,7 +202,7 @@ def _cell(
     )
 
 
-def _mean_by_seed(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
+def mean_by_seed(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """The mean of the groups at each seed that all of them have."""
     common = set.intersection(*map(set, groups)) if groups else set()
     return {seed: fmean(group[seed] for group in groups) for seed in sorted(common)}

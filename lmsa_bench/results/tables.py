@@ -5,43 +5,19 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmsa_bench.errors import UserError
-from lmsa_bench.results.ranks import Difference, Statistics, p_value
+from lmsa_bench.results.ranks import Statistics, p_value
 from lmsa_bench.results.selection import Cell
+from lmsa_bench.results.summary import Report
 
 FORMATS = ("table", "json", "csv", "latex", "parquet")
 BUDGET = "The validation images choose epochs and hyper-parameters, so they count in the label budget."
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that a table or a figure of a suite shows; rows in the suite's order."""
-
-    suite: str
-    title: str
-    tasks: tuple[str, ...]
-    rows: tuple[str, ...]
-    cells: Mapping[tuple[str, str], Cell]  # (row, task)
-    statistics: Statistics  # over tasks
-    blocked: Statistics | None = None  # over (task, seed) pairs
-    differences: tuple[Difference, ...] = ()  # of the best row to each other one
-
-    @property
-    def order(self) -> list[str]:
-        """The rows by average rank, those without a rank first."""
-        ranks = self.statistics.average_ranks
-        return sorted(self.rows, key=lambda row: ranks.get(row, -1.0))
-
-    def best(self, task: str) -> set[str]:
-        """The rows with the highest mean on a task."""
-        means = {row: mean for row in self.rows if (mean := self.cells[row, task].mean) is not None}
-        return {row for row, mean in means.items() if math.isclose(mean, max(means.values()), abs_tol=1e-9)}
 
 
 def render(report: Report, form: str) -> bytes:
@@ -91,10 +67,17 @@ def statistic_lines(statistics: Statistics) -> list[str]:
 
 
 def _text(report: Report) -> str:
+    lines = _table_lines(report) if report.rows else [report.title]
+    for section in report.sections:
+        lines += ["", *section.lines]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _table_lines(report: Report) -> list[str]:
     ranks = report.statistics.average_ranks
     best = {task: report.best(task) for task in report.tasks}
     lines = [report.title, ""]
-    lines += _aligned(
+    lines += aligned(
         [["method", *report.tasks, "average rank"]]
         + [
             [row]
@@ -107,7 +90,8 @@ def _text(report: Report) -> str:
     lines += _remarks(report)
     if report.statistics.left_out:
         lines.append(f"Not ranked, since not every method has a result there: {', '.join(report.statistics.left_out)}.")
-    lines += ["", *statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
+    if ranks:
+        lines += ["", *statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
     if report.blocked is not None and (told := statistic_lines(report.blocked)):
         lines += [
             "",
@@ -120,20 +104,20 @@ def _text(report: Report) -> str:
         lines += ["", *_difference_lines(report)]
     if any(cell.selected for cell in report.cells.values()):
         lines += ["", "Hyper-parameters selected by validation", ""]
-        lines += _aligned(
+        lines += aligned(
             [["method", *report.tasks]]
             + [[row] + [_selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
         )
     if any(cell.layers for cell in report.cells.values()):
         lines += ["", "Layers tuned at the best epoch (the most frequent choice and its share of the trials)", ""]
-        lines += _aligned(
+        lines += aligned(
             [["method", *report.tasks]]
             + [[row] + [_most_frequent(report.cells[row, task]) for task in report.tasks] for row in report.order]
         )
     if any(cell.variants for cell in report.cells.values()):
         lines += ["", "Each variant's own test accuracy in %", ""]
-        lines += _aligned(_variant_table(report))
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+        lines += aligned(_variant_table(report))
+    return lines
 
 
 def _remarks(report: Report) -> list[str]:
@@ -161,7 +145,7 @@ def _difference_lines(report: Report) -> list[str]:
             shown.append(f"{100 * d.mean:+.1f}{half}{clear}" if d else "-")
         table.append(shown)
     head = "Differences in points, paired by seed, with 95 % intervals (! excludes zero; not corrected for many tests)"
-    return [head, "", *_aligned(table)]
+    return [head, "", *aligned(table)]
 
 
 def _variant_table(report: Report) -> list[list[str]]:
@@ -196,7 +180,8 @@ def _most_frequent(cell: Cell) -> str:
     return f"{named_layers(layers)} ({count}/{sum(cell.layers.values())})"
 
 
-def _aligned(table: list[list[str]]) -> list[str]:
+def aligned(table: list[list[str]]) -> list[str]:
+    """Rows of text in columns, a rule below the first."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in table]
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
@@ -243,7 +228,7 @@ def _json(report: Report) -> str:
             "differences": [difference._asdict() for difference in report.differences],
         },
         "label_budget": BUDGET,
-    }
+    } | {section.name: section.document for section in report.sections}
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
