@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import yaml
+from annotated_types import Gt, Le
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from lmsa_bench.errors import UserError, nearest
@@ -30,6 +31,7 @@ CONFIGS = [
     Path(__file__).parents[1] / "tune_configs",
 ]  # a wheel's, a checkout's
 MOST_TRIALS = 100_000
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ _SUITE: dict[str, Any] = {
     "suite": (Name,),
     "tasks": (list[str], ()),
     "rows": (dict[Name, Any], {}),
-    "seeds": (Count | list[int], 3),
+    "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[int], 3),
     "epochs": (Count, 10),
     "batch_size": (Count, 64),
     "curves": (bool, False),
