@@ -1,5 +1,9 @@
 """Every task of the paper on small copies of the published files: prepare, splits, source model and one trial."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from small_sets import WNIDS, small_imagenet, write_cifar10, write_cifar10_c, write_cifar100, write_images
@@ -236,3 +240,30 @@ def test_missing_data_and_weights_are_named_with_the_command_that_gets_them(tmp_
     ]
     with pytest.raises(UserError, match=r"CIFAR-10-C.*is missing: get it with"):
         pretrain.prepare(build("cifar10_c"), tmp_path)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_had_fails_its_own_trials_and_the_rest_goes_on(tmp_path):
+    write_cifar10(tmp_path / "data", test=120)
+    write_cifar10_c(tmp_path / "data", ["fog"], test=120)
+    for name in ("cifar10", "cifar10_c"):
+        assert data.main(["prepare", name, "--data", str(tmp_path / "data"), "--no-verify"]) == 0
+    torch.save(MODELS.get("wrn_16_1")(1000, (3, 32, 32)).source.state_dict(), tmp_path / "imagenet.pt")
+    (tmp_path / "small.yaml").write_text(
+        "suite: small\n"
+        "tasks: [cifar_flip, cifar10_c, living17]\n"
+        "rows: {no_adaptation: {}, full: {grid: {lr: 0.001}}}\n"
+        "seeds: 1\n"
+        "epochs: 1\n"
+        "task_options:\n"
+        "  cifar_flip: {model: wrn_10_1, source_epochs: 1}\n"
+        "  cifar10_c: {model: wrn_16_1, corruptions: [fog]}\n"
+        "weights: {wrn_16_1: imagenet.pt}\n"
+    )
+    command = [sys.executable, "-m", "lmsa_bench.sweep", "small.yaml", "--data", "data", "--cpus", "2", "--plain"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "imagenet.pt: its model has 1000 outputs, the task has 10 classes" in done.stdout
+    assert "living17: imagenet: " in done.stdout and "train is missing: put its class folders" in done.stdout
+    results = [json.loads(path.read_text()) for path in (tmp_path / "results" / "trials").glob("*/result.json")]
+    assert sorted(result["status"] for result in results) == ["failed"] * 4 + ["finished"] * 2
