@@ -1,10 +1,10 @@
 """Full + MSA: every layer by MSA, from one snapshot of states and co-states (paper, figure 6)."""
 
-from functools import partial
+from dataclasses import replace
 
 from lmsa_bench.control import selectors
 from lmsa_bench.control.hamiltonian import Reduction
-from lmsa_bench.control.updates import MSA
+from lmsa_bench.methods.lmsa import lmsa
 from lmsa_bench.methods.method import Count, Method, NonNegative, Positive
 
 
@@ -18,14 +18,13 @@ def full_msa(
     reset_state: bool = False,
 ) -> Method:
     """Raises every layer's augmented Hamiltonian at once (Jacobi)."""
-    update = partial(
-        MSA,
-        lr=lr,
-        rho=rho,
-        inner_steps=inner_steps,
+    msa = lmsa(
+        lr,
+        rho,
+        inner_steps,
         costate_penalty=costate_penalty,
         reduction=reduction,
         weight_decay=weight_decay,
         reset_state=reset_state,
     )
-    return Method(selectors.every_layer(), update)
+    return replace(msa, select=selectors.every_layer())

@@ -1,10 +1,8 @@
-"""L-MSA's criterion with Adam in place of MSA (paper, figure 6), and the control that costs as much as MSA."""
+"""L-MSA's criterion with Adam in place of MSA (paper, figure 6)."""
 
-from functools import partial
-
-from lmsa_bench.control import criteria, selectors
-from lmsa_bench.control.updates import Adam
-from lmsa_bench.methods.method import Count, Every, Method, NonNegative, Positive
+from lmsa_bench.control import criteria
+from lmsa_bench.methods.lmsa_adam_k import lmsa_adam_k
+from lmsa_bench.methods.method import Count, Method, NonNegative, Positive
 
 
 def lmsa_adam(
@@ -16,5 +14,4 @@ def lmsa_adam(
     weight_decay: NonNegative = 0.0,
 ) -> Method:
     """Tunes argmin Ĵ with one step of Adam a batch."""
-    select = selectors.best(criteria.predicted_loss(state_view, c, batches))
-    return Method(select, partial(Adam, lr=lr, weight_decay=weight_decay), Every(every))
+    return lmsa_adam_k(lr, 1, state_view, c, batches, every, weight_decay)
