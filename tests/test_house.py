@@ -10,7 +10,8 @@ from lmsa_bench.registry import Registry
 
 PACKAGE = Path(__file__).parents[1] / "lmsa_bench"
 FLOORS = [  # a module may import its own floor's package and what is below it
-    {"errors", "registry", "seeding", "atomic", "download"},
+    {"errors"},
+    {"registry", "seeding", "atomic", "download"},
     {"models"},
     {"control"},
     {"methods", "tasks"},

@@ -18,7 +18,7 @@ COUNTS = {
     "digits_flip": (20, 10, 60),
     "digits_super": (20, 10, 60),
     "digits_masked": (20, 10, 60),
-    "digit_pairs_c": (5, 10, 20),
+    "digit_pairs_c": (5, 5, 15),
     "fashion_c": (100, 10, 890),
     "fashion_flip": (100, 10, 890),
     "fashion_super": (100, 10, 890),
