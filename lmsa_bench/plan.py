@@ -1,14 +1,15 @@
 """What a sweep would run, and about how long that takes."""
 
 import itertools
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import mean
 
 import torch
 
 from lmsa_bench import pretrain
+from lmsa_bench.control.criteria import NoBatches
 from lmsa_bench.methods import METHODS
 from lmsa_bench.models import MODELS
 from lmsa_bench.progress import clock
@@ -16,7 +17,12 @@ from lmsa_bench.results.journal import Journal
 from lmsa_bench.seeding import generator
 from lmsa_bench.suite import Suite
 from lmsa_bench.tasks import build
+from lmsa_bench.trial.cost import of_step
 from lmsa_bench.trial.spec import Trial
+
+# (an operator's, a floating-point operation's): as measured on small networks on one core; on a GPU, 10 TFLOP/s.
+CORE_SECONDS = (25e-6, 1 / 40e9)
+GPU_SECONDS = (10e-6, 1 / 10e12)
 
 Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
 
@@ -55,37 +61,49 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
     yield from dict.fromkeys([*itertools.chain.from_iterable(missing.values()), *weights])
     waiting = [trial for trial in waiting if not missing[trial.setting]]
     if waiting:
-        seconds = estimate(waiting, seconds_seen(journal), data)
-        wall = f"{clock(seconds / slots)} on {slots} at a time"
-        yield f"about {clock(seconds)} of training, {wall}, besides source models and evaluation"
+        seconds, memory = estimate(waiting, seconds_seen(journal), data, suite.gpus > 0)
+        unit = "GPU" if suite.gpus else "core"
+        yield (
+            f"about {clock(seconds)} of one {unit} in training, {clock(seconds / slots)} on {slots} at a time, besides "
+            f"source models and evaluation; a trial's step needs up to {memory / 2**20:,.0f} MiB beside its model"
+        )
 
 
-def estimate(trials: Iterable[Trial], seen: Mapping[Kind, float], data: Path) -> float:
-    """Training seconds of these trials: as ended ones of their kind took, else as two steps of a random model take."""
-    known = dict(seen)
-    total = 0.0
+def estimate(trials: Iterable[Trial], seen: Mapping[Kind, float], data: Path, gpu: bool) -> tuple[float, int]:
+    """Training seconds of these trials, as ended ones of their kind took, else as counted; and the bytes of a step."""
+    known, total, memory = dict(seen), 0.0, 0
+    counted: dict[Kind, tuple[float, int]] = {}
     for trial in trials:
-        if kind(trial) not in known:
-            known[kind(trial)] = _measured(trial, data)
-        total += known[kind(trial)]
-    return total
+        which = kind(trial)
+        if which not in counted:
+            counted[which] = _counted(trial, data, gpu)
+        total += known.get(which, counted[which][0])
+        memory = max(memory, counted[which][1])
+    return total, memory
 
 
-def _measured(trial: Trial, data: Path) -> float:
+def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
+    """Seconds of a trial and bytes of a step, counted on tensors without data, at a rate that such machines reach."""
     task = build(trial.task, trial.options, trial.weights)
     method = METHODS.get(trial.method)(**trial.hparams)
     if method.update is None:
-        return 0.0
+        return 0.0, 0
+    with torch.device("meta"):
+        model = MODELS.get(task.model)(task.classes, task.input_shape).eval()
+        x = torch.empty(trial.batch_size, *task.input_shape)
+        y = torch.empty(trial.batch_size, dtype=torch.int64)
+    try:
+        chosen = [method.select(model, (), 0, generator(0, "estimate")).layers]
+    except NoBatches:  # only data can tell which layer: the mean over all
+        chosen = [(n,) for n in range(len(model))]
+    costs = [of_step(model, method.update, x, y, layers, 0) for layers in chosen]
+    per_operator, per_flop = GPU_SECONDS if gpu else CORE_SECONDS
+    seconds = mean(c.operators * per_operator + c.flops * per_flop for c in costs)
+    return seconds * trial.epochs * samples(trial, data) / trial.batch_size, max(c.bytes for c in costs)
+
+
+def samples(trial: Trial, data: Path) -> int:
+    """How many images a trial tunes on."""
+    task = build(trial.task, trial.options, trial.weights)
     task.prepare(data)
-    samples = len(task.splits(data, trial.variant, trial.seed).train)
-    model = MODELS.get(task.model)(task.classes, task.input_shape).eval()
-    draw = generator(0, "estimate")
-    x = torch.rand(trial.batch_size, *task.input_shape, generator=draw)
-    y = torch.randint(task.classes, (trial.batch_size,), generator=draw)
-    selection = method.select(model, itertools.repeat((x, y)), 0, draw)
-    model.tune_only(selection.layers)
-    update = method.update(model)
-    update.step(x, y, selection.layers)
-    started = time.perf_counter()
-    update.step(x, y, selection.layers)
-    return (time.perf_counter() - started) * trial.epochs * samples / trial.batch_size
+    return len(task.splits(data, trial.variant, trial.seed).train)

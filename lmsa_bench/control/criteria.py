@@ -1,7 +1,7 @@
 """Per-layer scores that say which layer to tune: the predicted loss Ĵ (eq. 8, 9), RGN and SNR."""
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,6 +13,10 @@ from lmsa_bench.models.layered import LayeredModel
 
 Batch = tuple[Tensor, Tensor]
 StateView = Literal["flat", "position", "sample"]
+
+
+class NoBatches(ValueError):
+    """A criterion was given no tuning batch."""
 
 
 class Scores(NamedTuple):
@@ -102,7 +106,7 @@ def predicted_loss(
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
         rows = [
             torch.stack([torch.stack(_predict(model, t, n, view, c, loss, y)) for n in range(len(model))])
-            for x, y in islice(tuning, batches)
+            for x, y in _first(tuning, batches)
             for t in [trajectory(model, x, y, loss)]
         ]
         j_hat, rho_hat, j = torch.stack(rows).mean(0).T.tolist()
@@ -140,7 +144,7 @@ def rgn(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
         ratios = [
             torch.stack([_norm(g) / _norm(model.parameters_of(n)) for n, g in enumerate(gradients)])
-            for gradients in _gradients(model, islice(tuning, batches), loss)
+            for gradients in _gradients(model, _first(tuning, batches), loss)
         ]
         return _largest("rgn", torch.stack(ratios).mean(0).tolist())
 
@@ -154,7 +158,7 @@ def snr(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
     """
 
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
-        first, *rest = _gradients(model, islice(tuning, batches), loss)
+        first, *rest = _gradients(model, _first(tuning, batches), loss)
         if not rest:
             raise ValueError("the variance of a gradient needs at least two batches")
         values = []
@@ -170,6 +174,14 @@ def snr(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
 
 def _largest(name: str, values: list[float]) -> Scores:
     return Scores(values, max(range(len(values)), key=values.__getitem__), {name: values})
+
+
+def _first(tuning: Iterable[Batch], batches: int) -> Iterator[Batch]:
+    drawn = islice(tuning, batches)
+    first = next(drawn, None)
+    if first is None:
+        raise NoBatches("a criterion needs a tuning batch")
+    return chain([first], drawn)
 
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:

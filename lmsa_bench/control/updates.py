@@ -25,7 +25,8 @@ def _adam(model: LayeredModel, **options: Any) -> torch.optim.Optimizer:
     # It holds every layer from the start, and skips those without a gradient: a layer that is drawn late is in it, and
     # each parameter's moments wait for its next turn.
     parameters = [p for n in range(len(model)) for p in model.parameters_of(n)]
-    return torch.optim.Adam(parameters, fused=True, **options)
+    fused = not parameters[0].is_meta  # a plan counts costs without data
+    return torch.optim.Adam(parameters, fused=fused, **options)
 
 
 class Adam:

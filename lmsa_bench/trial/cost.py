@@ -14,10 +14,11 @@ from lmsa_bench.models import LayeredModel
 
 
 class Cost(NamedTuple):
-    """FLOPs of one update step, and the bytes it needs beside the model: activations kept, gradients, moments."""
+    """FLOPs and operators of one update step, and its bytes beside the model: activations kept, gradients, moments."""
 
     flops: int
     bytes: int
+    operators: int
 
 
 class _Flops(TorchDispatchMode):
@@ -25,10 +26,11 @@ class _Flops(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = 0
+        self.total = self.operators = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        self.operators += 1
         if count := flop_registry.get(func._overloadpacket):
             self.total += count(*args, **(kwargs or {}), out_val=out)
         return out
@@ -39,7 +41,7 @@ class _Held:
 
     def __init__(self, kept: "_Kept", tensor: Tensor) -> None:
         self.kept, self.tensor = kept, tensor
-        self.key = tensor.untyped_storage().data_ptr()
+        self.key = tensor.untyped_storage()._cdata
         kept.change(self.key, 1, tensor.untyped_storage().nbytes())
 
     def __del__(self) -> None:
@@ -76,11 +78,11 @@ def of_step(
     model = copy.deepcopy(model)
     model.tune_only(layers)
     stepper = update(model)
-    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
-    kept = _Kept(own | {x.untyped_storage().data_ptr()})
+    own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
+    kept = _Kept(own | {x.untyped_storage()._cdata})
     flops = _Flops()
     with flops, torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda held: held.tensor):
         stepper.step(x, target, layers, start)
     gradients = sum(p.nbytes for n in layers for p in model.parameters_of(n))
     moments = sum(v.nbytes for state in stepper.optimizer.state.values() for v in state.values())
-    return Cost(flops.total, kept.peak + gradients + moments)
+    return Cost(flops.total, kept.peak + gradients + moments, flops.operators)

@@ -156,8 +156,8 @@ class Run:
         assert self.method.update is not None
         started = self._clock()
         x, y = self.train.take(indices)
-        flops, size = cost.of_step(self.model, self.method.update, x, y, self.state["layers"], self.train.start)
-        self.state |= {"flops": flops, "bytes": size}
+        counted = cost.of_step(self.model, self.method.update, x, y, self.state["layers"], self.train.start)
+        self.state |= {"flops": counted.flops, "bytes": counted.bytes}
         return self._clock() - started
 
     def _clock(self) -> float:
