@@ -41,6 +41,7 @@ def suite_of(
     *,
     unranked: Sequence[str] = (),
     averaged: Mapping[str, tuple[str, ...]] | None = None,
+    each: Mapping[str, tuple[tuple[str, Value], ...]] | None = None,
 ) -> Suite:
     """A suite whose rows are these trials."""
     trials = {e.trial.id: e.trial for entries in rows.values() for e in entries}
@@ -49,7 +50,11 @@ def suite_of(
         tuple(dict.fromkeys(trial.task for trial in trials.values())),
         tuple(
             Row(
-                name, name not in unranked, (averaged or {}).get(name, ()), frozenset(e.trial.configuration for e in es)
+                name,
+                name not in unranked,
+                (averaged or {}).get(name, ()),
+                frozenset(e.trial.configuration for e in es),
+                (each or {}).get(name, ()),
             )
             for name, es in rows.items()
         ),

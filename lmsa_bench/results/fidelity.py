@@ -170,5 +170,6 @@ def _shown(cell: Mean, scale: float, digits: int) -> str:
 
 
 def _most(counts: Mapping[int, int]) -> str:
-    layer, count = max(counts.items(), key=lambda item: (item[1], -item[0]))
-    return f"[{layer}: {count}/{sum(counts.values())}]"
+    most = max(counts.values())
+    layers = "|".join(str(layer) for layer, count in sorted(counts.items()) if count == most)
+    return f"[{layers}: {most}/{sum(counts.values())}]"

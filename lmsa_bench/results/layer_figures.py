@@ -24,7 +24,10 @@ def layers(report: Report) -> "Figure | None":
     counts = [cell.n for cell in report.cells.values() if cell.task in tasks and cell.n]
     epochs = sorted({t.epochs for t in measures.suite.trials if t.epochs})
     after = f"{epochs[0]} epoch{'s' * (epochs[0] > 1)}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
-    title = f"{report.suite}: each layer tuned alone for {after}, mean and 95 % t interval, {seeds_text(counts)}"
+    title = (
+        f"{report.suite}: each layer tuned alone for {after}, mean and 95 % t interval, {seeds_text(counts)}\n"
+        "a star marks the best layer; dashed: no training"
+    )
     figure, axes = panels(title, 2, len(tasks), (4.0, 2.6))
     for column, task in enumerate(tasks):
         _bars(axes[0][column], measures, task, accuracy=True)
@@ -51,14 +54,6 @@ def _bars(axes: "Axes", measures: Measures, task: str, accuracy: bool) -> None:
             bars.append((label, fmean(values), half_width(values), colour))
         elif values and not any(m.badness for part in measures.chosen(row, task) for m in part):
             axes.axhline(fmean(values), color="black", linestyle="--", linewidth=1)
-            axes.annotate(
-                label.replace("_", " "),
-                (1, fmean(values)),
-                (-3, 3),
-                ("axes fraction", "data"),
-                "offset points",
-                ha="right",
-            )
     places = range(len(bars))
     axes.bar(
         places,
@@ -118,7 +113,7 @@ def _heat_map(axes: "Axes", measures: Measures, task: str) -> "AxesImage":
         for x, value in enumerate(values):
             star = "★" if value == max(values) else ""
             colour = "white" if value > 0.6 else "black"
-            axes.text(x, y, f"{value:.1f}{star}", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(x, y, f"{value:.1f}{star}", ha="center", va="center", fontsize=8, color=colour)
     axes.axhline(len(scored) - 0.5, color="black", linewidth=1.5)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(means[0])))
@@ -145,7 +140,7 @@ def fidelities(report: Report) -> "Figure | None":
     columns = min(3, len(tasks))
     title = (
         f"{report.suite}: test accuracy lost against the best single layer, mean and 95 % t interval; 0 is perfect\n"
-        "dashed: a layer chosen by lot"
+        "dashed: a layer drawn at random"
     )
     figure, axes = panels(title, -(-len(tasks) // columns), columns, (4.0, 1.0 + 0.22 * len(names)), sharey=True)
     flat = [one for row in axes for one in row]
@@ -165,5 +160,5 @@ def fidelities(report: Report) -> "Figure | None":
         one.set_xlabel("Regret (points of test accuracy)")
         one.grid(color="0.92")
         one.set_axisbelow(True)
-    flat[0].invert_yaxis()
+    flat[0].set_ylim(len(names) - 0.5, -0.5)
     return figure

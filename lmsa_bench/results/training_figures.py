@@ -240,5 +240,5 @@ def theory(report: Report) -> "Figure | None":
         one.grid(color="0.92")
         one.set_axisbelow(True)
     axes[0][0].set_ylabel("E γ")
-    axes[0][-1].legend(loc="center", frameon=False)
+    axes[0][0].legend(loc="lower left", frameon=False)
     return figure
