@@ -1,0 +1,8 @@
+"""The command: python -m lmsa_bench.sweep"""
+
+import sys
+
+from lmsa_bench.errors import exit_status
+from lmsa_bench.sweep import main
+
+sys.exit(exit_status(main))

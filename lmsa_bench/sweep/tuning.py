@@ -1,0 +1,116 @@
+"""The driver's side of Ray: a cluster, and a Tune run over trials, whose own state is disposable."""
+
+import os
+import shutil
+import signal
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.progress import Progress
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.suite import Suite
+from lmsa_bench.sweep.workers import TrialTrainable
+from lmsa_bench.trial.spec import Trial, TrialResult
+
+RETRIES = 2  # of a trial whose worker or node dies, each from its last epoch
+ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class OneASHAEach(FIFOScheduler):
+    """ASHA among the configurations of one method on one task and seed, whose accuracies alone compare."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asha = defaultdict[tuple[Any, ...], AsyncHyperBandScheduler](
+            lambda: AsyncHyperBandScheduler(time_attr="epoch", metric="val_accuracy", mode="max", grace_period=2)
+        )
+
+    def _of(self, trial: Any) -> AsyncHyperBandScheduler:
+        spec = trial.config["trial"]
+        return self.asha[spec["task"], spec["variant"], spec["method"], spec["seed"]]
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """See TrialScheduler."""
+        self._of(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """See TrialScheduler."""
+        return str(self._of(trial).on_trial_result(tune_controller, trial, result))
+
+
+class Ended(tune.Callback):
+    """Tells the progress of every trial that ends."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See tune.Callback."""
+        self.progress.add(Trial(**trial.config["trial"]).label)
+
+    on_trial_error = on_trial_complete
+
+
+@contextmanager
+def cluster(address: str | None, cpus: int | None) -> Iterator[int]:
+    """A connection to the Ray cluster of that address, else a Ray of this machine's own; yields its number of CPUs."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        options |= {"num_cpus": cpus, "include_dashboard": False, "address": "local"}
+    elif address is not None:
+        options["address"] = address
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"Ray cluster {address or os.environ.get('RAY_ADDRESS', 'local')}: {error}") from None
+    # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    try:
+        yield int(ray.cluster_resources().get("CPU", 1))
+    finally:
+        ray.shutdown()
+
+
+def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, slots: int, asha: bool, plain: bool) -> None:
+    """Runs these trials, ``slots`` at a time; those that die too often end as failed, with the reason."""
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(slots))
+    scratch = journal.root / f".ray-{os.getpid()}"  # Tune's own state: nothing is ever read back from it
+    progress = Progress(len(configs), plain or None)
+    scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
+    tuner = tune.Tuner(
+        tune.with_resources(TrialTrainable, {"cpu": asked.cpus, "gpu": asked.gpus}),
+        param_space=tune.grid_search(configs),
+        tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
+        run_config=tune.RunConfig(
+            storage_path=str(scratch.absolute()),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[Ended(progress)],
+        ),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        progress.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    for ended in (results[i] for i in range(len(results))):
+        if ended.error is not None and ended.config is not None:
+            trial = Trial(**ended.config["trial"])
+            if journal.result(trial.id) is None:
+                reason = str(ended.error).strip().splitlines()[-1]
+                journal.finish(TrialResult(trial.id, "failed", f"after {RETRIES + 1} tries: {reason}"))
