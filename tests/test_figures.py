@@ -133,7 +133,7 @@ def test_heat_map_values_are_scaled_and_the_best_is_marked():
 def test_curves_count_steps_and_training_seconds():
     trial = Trial("noise", "", "fast", {}, 0, 2)
     epochs = (Epoch(2.0, 0.5, [float(i) for i in range(150)]), Epoch(3.0, 0.6, [150.0] * 50))
-    found = Measured(trial, 0.5, 0.5, 1.0, (0,), (), epochs)
+    found = Measured(trial, 0.5, 1.0, 0.5, 1.0, (0,), (), epochs)
     # 200 steps in 100 points: the first is steps 1 and 2, at 1.5, of losses 0 and 1.
     points = training_figures._losses(found)
     assert (len(points), points[0], points[-1]) == (100, (1.5, 0.5), (199.5, 150.0))

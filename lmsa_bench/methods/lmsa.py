@@ -13,7 +13,7 @@ def lmsa(
     rho: NonNegative = 1.0,
     inner_steps: Count = 5,
     state_view: criteria.StateView = "position",
-    c: Positive = 0.1,
+    c: Positive = 0.01,
     batches: Count = 5,
     every: Count | None = None,
     costate_penalty: bool = True,

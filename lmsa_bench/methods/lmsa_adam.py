@@ -8,7 +8,7 @@ from lmsa_bench.methods.method import Count, Method, NonNegative, Positive
 def lmsa_adam(
     lr: Positive,
     state_view: criteria.StateView = "position",
-    c: Positive = 0.1,
+    c: Positive = 0.01,
     batches: Count = 5,
     every: Count | None = None,
     weight_decay: NonNegative = 0.0,

@@ -11,7 +11,7 @@ def lmsa_adam_k(
     lr: Positive,
     inner_steps: Count = 5,
     state_view: criteria.StateView = "position",
-    c: Positive = 0.1,
+    c: Positive = 0.01,
     batches: Count = 5,
     every: Count | None = None,
     weight_decay: NonNegative = 0.0,

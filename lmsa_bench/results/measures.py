@@ -34,6 +34,7 @@ class Measured(NamedTuple):
 
     trial: Trial
     val_accuracy: float
+    val_loss: float
     test_accuracy: float
     train_loss: float | None  # of the last epoch; None where nothing is trained
     layers: tuple[int, ...]  # tuned, or chosen where nothing is trained
@@ -148,6 +149,7 @@ def _measured(trial: Trial, rows: list[dict[str, Any]]) -> Measured:
     return Measured(
         trial,
         best["val_accuracy"],
+        best["val_loss"],
         best["test_accuracy"],
         rows[-1]["train_loss"],
         tuple(best["layers"]),

@@ -45,7 +45,7 @@ def curves(report: Report) -> "Figure | None":
         for one in line[1:]:
             for value in base:
                 if value is not None:
-                    one.axhline(100 * value, color="black", linestyle="--", linewidth=1, label="no adaptation")
+                    one.axhline(100 * value, color="black", linestyle="--", linewidth=1, label="no training")
             one.set_ylabel("Test accuracy (%)")
         line[0].set_ylabel("Train loss (nats)")
         line[1].set_title(task, fontsize="medium")
@@ -53,7 +53,8 @@ def curves(report: Report) -> "Figure | None":
             one.set_xlabel(name)
             one.grid(color="0.92")
             one.set_axisbelow(True)
-    axes[0][1].legend(frameon=False, fontsize="small")
+    handles, labels = axes[0][1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
@@ -104,13 +105,14 @@ def ablation(report: Report) -> "Figure | None":
     shown = [row for row in rows if row not in untrained]
     columns = [*report.tasks, "average over tasks"] if len(report.tasks) > 1 else list(report.tasks)
     counts = [cell.n for cell in report.cells.values() if cell.n]
-    title = f"{report.suite}: mean over seeds and 95 % t interval, {seeds_text(counts)}"
+    title = f"{report.suite}: mean over seeds and 95 % t interval, {seeds_text(counts)}; dashed: no training"
     figure, axes = panels(title, 1, len(columns), (2.6, 3.0), sharey=True)
     for one, task in zip(axes[0], columns, strict=True):
         for x, (row, colour) in enumerate(zip(shown, colours(len(shown)), strict=True)):
             if values := _accuracies(report, row, task):
                 one.bar(x, fmean(values), yerr=half_width(values), color=colour, capsize=3)
-                one.text(x, 1, f"{fmean(values):.1f}", ha="center", va="bottom", fontsize=7, color="white", rotation=90)
+                top = fmean(values) + half_width(values) + 1
+                one.text(x, top, f"{fmean(values):.1f}", ha="center", va="bottom", fontsize=8)
         for row in untrained.intersection(rows):
             if values := _accuracies(report, row, task):
                 one.axhline(fmean(values), color="black", linestyle="--", linewidth=1)
@@ -118,7 +120,7 @@ def ablation(report: Report) -> "Figure | None":
         one.set_xticks(range(len(shown)), shown, rotation=90)
         one.grid(axis="y", color="0.92")
         one.set_axisbelow(True)
-    axes[0][0].set_ylabel("Test accuracy (%)" + "; dashed: no adaptation" * bool(untrained.intersection(rows)))
+    axes[0][0].set_ylabel("Test accuracy (%)")
     return figure
 
 
@@ -135,7 +137,7 @@ class Surface(NamedTuple):
     """Test accuracies of one task (or the mean of all) over ρ and lr, for each costate_penalty and reduction."""
 
     accuracies: dict[tuple[object, ...], float]  # by the values of SURFACE; nan where a seed or variant diverged
-    chosen: tuple[object, ...]  # of the highest mean val accuracy
+    chosen: tuple[object, ...]  # of the highest mean val accuracy, then the lowest val loss
 
 
 def surface(measures: Measures, tasks: Sequence[str]) -> Surface | None:
@@ -152,8 +154,11 @@ def surface(measures: Measures, tasks: Sequence[str]) -> Surface | None:
             return math.nan
         return fmean(fmean(value(m) if m else math.nan for m in trials) for trials in by_task.values())
 
-    validated = {key: mean(by_task, lambda m: m.val_accuracy) for key, by_task in asked.items()}
-    complete = {key: value for key, value in validated.items() if not math.isnan(value)}
+    validated = {
+        key: (round(mean(by_task, lambda m: m.val_accuracy), 12), -mean(by_task, lambda m: m.val_loss))
+        for key, by_task in asked.items()
+    }
+    complete = {key: value for key, value in validated.items() if not math.isnan(value[0])}
     if not complete:
         return None
     accuracies = {key: mean(by_task, lambda m: m.test_accuracy) for key, by_task in asked.items()}
