@@ -1,11 +1,13 @@
 """Every file of tune_configs/: it loads, says how it is run, and the paper's files hold the paper's settings."""
 
+import inspect
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from lmsa_bench import suite as suites
+from lmsa_bench.methods import METHODS
 from lmsa_bench.trial.spec import Trial
 
 load = cache(suites.load)
@@ -108,6 +110,15 @@ def test_every_layer_is_tuned_alone_with_the_papers_learning_rates(name):
 def test_the_papers_own_point_is_in_the_grid_of_rho():
     point = {"rho": 1.0, "lr": 1e-4, "costate_penalty": True, "reduction": "sum"}
     assert any(point.items() <= dict(trial.hparams).items() for trial in load("rho").trials)
+
+
+@pytest.mark.parametrize("name", ["fig4_criteria", "fig7_criteria", "fig4_criteria_small", "fig7_criteria_small"])
+def test_the_criteria_figures_show_the_reading_that_lmsa_takes_by_default_and_the_literal_one(name):
+    default = inspect.signature(METHODS.get("lmsa")).parameters
+    ours, literal = trials(name, "j_hat"), trials(name, "j_hat_literal")
+    for reading in ("state_view", "c"):
+        assert values(ours, reading) == {default[reading].default}
+    assert (values(literal, "state_view"), values(literal, "c")) == ({"flat"}, {1.0})
 
 
 def test_figures_share_trials():

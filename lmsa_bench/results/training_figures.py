@@ -121,6 +121,7 @@ def ablation(report: Report) -> "Figure | None":
         one.grid(axis="y", color="0.92")
         one.set_axisbelow(True)
     axes[0][0].set_ylabel("Test accuracy (%)")
+    axes[0][0].set_ylim(0, 1.04 * axes[0][0].get_ylim()[1])  # room for the number above the highest interval
     return figure
 
 
