@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours stay apart for colour-blind readers; the markers do so in print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
+MARKERS = "osD^vPX*"  # one more than colours: every pair of the two comes once before any comes again
 GREY = "#777777"
 
 
