@@ -24,7 +24,7 @@ epochs: 3
 rows:
   no_adaptation: {ranked: false}
   full: {grid: {lr: [1e-2, 1e-3]}}
-  last: {method: single_layer, grid: {n: -1, lr: 1e-2}}
+  last: {method: single_layer, grid: {n: -1, lr: 0.1}}
   lmsa: {epochs: 2, grid: {lr: 1e-2, rho: 0.1}}
 """
 
@@ -128,7 +128,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, data, capsys
     asked = [str(tmp_path / "tiny.yaml"), "--dry-run", "--results", str(tmp_path / "results"), "--data", str(data)]
     assert sweep.main(asked) == 0
     said = capsys.readouterr().out
-    assert "0 of 10 trials are done, 10 to run" in said and "of training" in said
+    assert "0 of 10 trials are done, 10 to run" in said and "in training" in said
     assert not list((tmp_path / "results" / "trials").iterdir())
 
 
