@@ -137,7 +137,7 @@ def fidelities(report: Report) -> "Figure | None":
     if not names:
         return None
     tasks = [*found.tasks, fidelity.OVERALL]
-    columns = min(3, len(tasks))
+    columns = 2 if len(tasks) == 4 else min(3, len(tasks))
     title = (
         f"{report.suite}: test accuracy lost against the best single layer, mean and 95 % t interval; 0 is perfect\n"
         "dashed: a layer drawn at random"
