@@ -75,9 +75,9 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
     ready = [trial for trial in pending if trial.setting not in unready]
     if not ready:
         raise UserError(next(iter(unready.values())))
-    with tuning.cluster(options.address, options.cpus) as cpus:
-        tasks = len({trial.task for trial in pending})
-        print(f"source models of {tasks} tasks, then {len(pending)} trials on {cpus} CPUs", flush=True)
+    with tuning.cluster(options.address, options.cpus):
+        tasks, at_once = len({trial.task for trial in pending}), tuning.slots(asked.cpus, asked.gpus)
+        print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
         known = provenance.of_process()
         facts = workers.sources(ready, data, asked.plugins, asked.gpus)
         facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
@@ -102,8 +102,7 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
                 }
             )
         if configs:
-            slots = max(1, int(cpus / asked.cpus)) if asked.cpus else len(configs)
-            tuning.fit(configs, journal, asked, slots, options.asha, options.plain)
+            tuning.fit(configs, journal, asked, options.asha, options.plain)
 
 
 def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool) -> int:

@@ -64,8 +64,8 @@ class Ended(tune.Callback):
 
 
 @contextmanager
-def cluster(address: str | None, cpus: int | None) -> Iterator[int]:
-    """A connection to the Ray cluster of that address, else a Ray of this machine's own; yields its number of CPUs."""
+def cluster(address: str | None, cpus: int | None) -> Iterator[None]:
+    """A connection to the Ray cluster of that address, else a Ray of this machine's own, while the block runs."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -80,15 +80,25 @@ def cluster(address: str | None, cpus: int | None) -> Iterator[int]:
     # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
     try:
-        yield int(ray.cluster_resources().get("CPU", 1))
+        yield
     finally:
         ray.shutdown()
 
 
-def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, slots: int, asha: bool, plain: bool) -> None:
-    """Runs these trials, ``slots`` at a time; those that die too often end as failed, with the reason."""
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(slots))
+def slots(cpus: float, gpus: float) -> int:
+    """How many trials of these resources the cluster runs at a time, at least 1."""
+    there = ray.cluster_resources()
+    asked = [(there.get("CPU", 0.0), cpus), (there.get("GPU", 0.0), gpus)]
+    return max(1, min((int(whole / part) for whole, part in asked if part), default=1))
+
+
+def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bool, plain: bool) -> None:
+    """Runs these trials; those that die too often end as failed, with the reason."""
+    at_once = slots(asked.cpus, asked.gpus)
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     scratch = journal.root / f".ray-{os.getpid()}"  # Tune's own state: nothing is ever read back from it
+    together = {"started": str(scratch / "started"), "peers": min(at_once, len(configs))}
+    configs = [config | together for config in configs]
     progress = Progress(len(configs), plain or None)
     scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
     tuner = tune.Tuner(
