@@ -110,9 +110,10 @@ class ResultStore:
 
         client, experiment = self._connected()
         trial, records, result = entry
-        new = run_id is None
+        new, tags = run_id is None, _tags(entry, suite_name)
         if run_id is None:
-            tags = {"lmsa.trial_key": trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
+            # A run's first tags are written in one go, later ones with a query each.
+            tags |= {"lmsa.trial_key": trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
             start = _milliseconds(records[0].time - records[0].seconds) if records else None
             run_id = client.create_run(experiment, start_time=start, tags=tags, run_name=trial.label).info.run_id
         metrics = [Metric(*values) for values in _metrics(records, result)]
@@ -122,7 +123,7 @@ class ResultStore:
             run_id,
             metrics=metrics[:BATCH],
             params=[Param(name, str(value)) for name, value in _params(trial).items()],
-            tags=[RunTag(*item) for item in _tags(entry, suite_name).items()],
+            tags=[] if new else [RunTag(*item) for item in tags.items()],
         )
         if result is not None:
             status = "FAILED" if result.status == "failed" else "FINISHED"
