@@ -1,27 +1,23 @@
 """From a YAML file of tune_configs/ to a checked list of trials."""
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import itertools
 import math
-import re
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
-import yaml
 from annotated_types import Gt, Le
-from pydantic import StringConstraints, TypeAdapter, ValidationError
+from pydantic import StringConstraints
 
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
 from lmsa_bench.models import MODELS
+from lmsa_bench.plugins import import_plugin
 from lmsa_bench.results.figures import FIGURES
 from lmsa_bench.results.summary import DEFAULT_FIGURES
+from lmsa_bench.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
 from lmsa_bench.trial.spec import Trial, Value
@@ -102,22 +98,22 @@ _RESOURCES: dict[str, Any] = {"cpu": (NonNegative, 1), "gpu": (NonNegative, 0)}
 def load(name: str, seeds: int | None = None) -> Suite:
     """The suite of that name or YAML file, with the first ``seeds`` seeds in place of its own; raises UserError."""
     path = _find(name)
-    raw = _fields(_parse(path), _SUITE, f"{path}")
+    raw = checked_fields(parse(path), _SUITE, f"{path}")
     where = f"{path}: "
     for plugin in raw["plugins"]:
         import_plugin(_beside(path, plugin))
     drawn = raw["seeds"] if seeds is None else seeds
     numbers = drawn if isinstance(drawn, list) else list(range(drawn))
-    _refuse_empty(numbers, f"{where}seeds")
+    refuse_empty(numbers, f"{where}seeds")
     if _figures(raw, where):
-        _refuse_empty(raw["tasks"], f"{where}tasks")
-        _refuse_empty(raw["rows"], f"{where}rows")
-    resources = _fields(raw["resources"], _RESOURCES, f"{where}resources")
+        refuse_empty(raw["tasks"], f"{where}tasks")
+        refuse_empty(raw["rows"], f"{where}rows")
+    resources = checked_fields(raw["resources"], _RESOURCES, f"{where}resources")
     asked = _tasks(raw, path)
     rows, trials = list[Row](), dict[str, Trial]()
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
-        fields = _fields({} if content is None else content, _ROW, at)
+        fields = checked_fields({} if content is None else content, _ROW, at)
         own = list(_trials(row_name, fields, raw, asked, at))
         averaged = _averaged(METHODS.get(fields["method"] or row_name))
         for each, some in _each(fields["each"], own, f"{at}.each").items():
@@ -142,25 +138,6 @@ def load(name: str, seeds: int | None = None) -> Suite:
     )
 
 
-def import_plugin(plugin: str) -> None:
-    """Imports a user's module by name, or a .py file by path, so that it registers what it holds; raises UserError."""
-    try:
-        if plugin.endswith(".py"):
-            name = f"lmsa_plugin_{hashlib.sha256(plugin.encode()).hexdigest()[:8]}_{Path(plugin).stem}"
-            if name not in sys.modules:
-                spec = importlib.util.spec_from_file_location(name, plugin)
-                assert spec is not None and spec.loader is not None
-                module = importlib.util.module_from_spec(spec)
-                sys.modules[name] = module
-                spec.loader.exec_module(module)
-        else:
-            importlib.import_module(plugin)
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever the user's own code raises is theirs to read
-        raise UserError(f"plugin {plugin}: {type(error).__name__} on import: {error}") from None
-
-
 def _beside(path: Path, plugin: str) -> str:
     return str((path.parent / plugin).resolve()) if plugin.endswith(".py") else plugin
 
@@ -172,88 +149,6 @@ def _find(name: str) -> Path:
     if name not in known:
         raise UserError(f"unknown suite {name!r}: {nearest(name, known)}, or the path of a .yaml file")
     return known[name]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number (as in YAML 1.2) and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is not a name", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag.rsplit(":", 1)[1] in ("bool", "int", "null", "merge")]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.inf$|\.nan$", re.IGNORECASE),
-    list("-+0123456789."),
-)
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"suite file {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"suite file {path}: not UTF-8 text (byte {error.start})") from None
-    try:
-        content = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{path}: {at}{error.problem or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a suite file is a mapping with the keys {', '.join(_SUITE)}")
-    return content
-
-
-def _fields(content: Any, schema: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The content with its defaults, each value of its type; raises UserError at an unknown or missing field."""
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: expected a mapping with the keys {', '.join(schema)}, not {content!r:.80}")
-    for name in content:
-        if name not in schema:
-            raise UserError(f"{where}: unknown key {name!r}: {nearest(str(name), schema)}")
-    for name, rest in schema.items():
-        if len(rest) == 1 and name not in content:
-            raise UserError(f"{where}: the key {name!r} is missing")
-    return {
-        name: check(content[name], rest[0], f"{where}: {name}") if name in content else rest[1]
-        for name, rest in schema.items()
-    }
-
-
-def check(value: Any, annotation: Any, where: str) -> Any:
-    """The value, where it is of that type and range; raises UserError."""
-    try:
-        checked = TypeAdapter(annotation).validate_python(value, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = first["msg"].removeprefix("Input should be ")
-        raise UserError(f"{where}: {value!r:.80} is not valid: it should be {reason}") from None
-    if isinstance(checked, float) and not math.isfinite(checked):
-        raise UserError(f"{where}: {value!r} is not valid: it should be a finite number")
-    return checked
-
-
-def _refuse_empty(values: Collection[Any], where: str) -> None:
-    if not values:
-        raise UserError(f"{where}: is empty; name at least one")
 
 
 def _figures(suite: Mapping[str, Any], where: str) -> bool:
@@ -299,7 +194,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
         try:
             task = build(name, options)
             MODELS.get(task.model)
-            _refuse_empty(task.variants, "its list of variants")
+            refuse_empty(task.variants, "its list of variants")
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         source = suite["weights"].get(task.model, task.source.weights)
@@ -384,7 +279,7 @@ def _grid(factory: Callable[..., Any], grid: Mapping[str, Any], where: str) -> I
             axes.append([parameter.default])
             continue
         values = grid[name] if isinstance(grid[name], list) else [grid[name]]
-        _refuse_empty(values, f"{where}.{name}")
+        refuse_empty(values, f"{where}.{name}")
         checked = [check(value, hints[name], f"{where}.{name}") for value in values]
         axes.append(list(dict.fromkeys(checked)))
     if math.prod(map(len, axes)) > MOST_TRIALS:

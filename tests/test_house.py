@@ -11,7 +11,7 @@ from lmsa_bench.registry import Registry
 PACKAGE = Path(__file__).parents[1] / "lmsa_bench"
 FLOORS = [  # a module may import its own floor's package and what is below it
     {"errors"},
-    {"registry", "seeding", "atomic", "download"},
+    {"registry", "seeding", "atomic", "download", "plugins", "strict_yaml"},
     {"models"},
     {"control"},
     {"methods", "tasks"},

@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lmsa_bench import sweep
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.store import ResultStore, default_uri
+from lmsa_bench.sweep import command as sweep
 
 SUITE = """
 suite: tiny

@@ -3,6 +3,6 @@
 import sys
 
 from lmsa_bench.errors import exit_status
-from lmsa_bench.sweep import main
+from lmsa_bench.sweep.command import main
 
 sys.exit(exit_status(main))

@@ -12,9 +12,10 @@ import ray
 import torch
 from ray import tune
 
-from lmsa_bench import pretrain, suite
+from lmsa_bench import pretrain
 from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS
+from lmsa_bench.plugins import import_plugin
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.tasks import build
 from lmsa_bench.trial import checkpoint
@@ -28,7 +29,7 @@ STEP_SECONDS = 1.0  # epochs shorter than this are reported to Ray together: a r
 def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
     """Makes a worker's process ready: the user's modules, threads as many as its CPUs, repeatable kernels."""
     for plugin in plugins:
-        suite.import_plugin(plugin)
+        import_plugin(plugin)
     torch.set_num_threads(max(1, int(cpus)))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)

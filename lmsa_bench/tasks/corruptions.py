@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 
 from lmsa_bench.errors import UserError, nearest
@@ -76,6 +75,8 @@ def impulse_noise(images: Tensor, amount: float, generator: torch.Generator) -> 
 @CORRUPTIONS.register
 def defocus_blur(images: Tensor, disk: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Blurs with a disk of that radius, its edge smoothed by a Gaussian of that deviation, both in pixels."""
+    from scipy import ndimage  # here: only a preparation needs it, and it is slow to import
+
     radius, smoothing = disk
     reach, tap = (8.0, 1) if radius <= 8 else (radius, 2)
     grid = np.arange(-reach, reach + 1)

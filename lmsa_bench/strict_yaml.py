@@ -1,0 +1,96 @@
+"""YAML files and values that users wrote, each checked before anything is made of it."""
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from lmsa_bench.errors import UserError, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number (as in YAML 1.2) and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a name", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag.rsplit(":", 1)[1] in ("bool", "int", "null", "merge")]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.inf$|\.nan$", re.IGNORECASE),
+    list("-+0123456789."),
+)
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; raises UserError, with the line where it can be told."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{path}: {at}{error.problem or error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a suite file is a mapping of keys to values")
+    return content
+
+
+def checked_fields(content: Any, schema: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The content with its defaults, each value of its type; raises UserError at an unknown or missing field."""
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: expected a mapping with the keys {', '.join(schema)}, not {content!r:.80}")
+    for name in content:
+        if name not in schema:
+            raise UserError(f"{where}: unknown key {name!r}: {nearest(str(name), schema)}")
+    for name, rest in schema.items():
+        if len(rest) == 1 and name not in content:
+            raise UserError(f"{where}: the key {name!r} is missing")
+    return {
+        name: check(content[name], rest[0], f"{where}: {name}") if name in content else rest[1]
+        for name, rest in schema.items()
+    }
+
+
+def check(value: Any, annotation: Any, where: str) -> Any:
+    """The value, where it is of that type and range; raises UserError."""
+    try:
+        checked = TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Input should be ")
+        raise UserError(f"{where}: {value!r:.80} is not valid: it should be {reason}") from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise UserError(f"{where}: {value!r} is not valid: it should be a finite number")
+    return checked
+
+
+def refuse_empty(values: Collection[Any], where: str) -> None:
+    """Raises UserError where there are no values."""
+    if not values:
+        raise UserError(f"{where}: is empty; name at least one")
