@@ -59,7 +59,7 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
     missing = {setting: pretrain.missing_data(task, data) for setting, task in tasks.items()}
     weights = [line for task in tasks.values() for line in pretrain.missing_weights(task, data)]
     yield from dict.fromkeys([*itertools.chain.from_iterable(missing.values()), *weights])
-    waiting = [trial for trial in waiting if not missing[trial.setting]]
+    waiting = [t for t in waiting if not missing[t.setting] or tasks[t.setting].tuning is not None]
     if waiting:
         seconds, memory = estimate(waiting, seconds_seen(journal), data, suite.gpus > 0)
         unit = "GPU" if suite.gpus else "core"
@@ -105,5 +105,7 @@ def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
 def samples(trial: Trial, data: Path) -> int:
     """How many images a trial tunes on."""
     task = build(trial.task, trial.options, trial.weights)
+    if task.tuning is not None:
+        return task.tuning
     task.prepare(data)
     return len(task.splits(data, trial.variant, trial.seed).train)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lmsa_bench.errors import UserError, exit_status
-from lmsa_bench.results import fidelity, figures, theory
+from lmsa_bench.results import fidelity, figures, sizes, theory
 from lmsa_bench.results.journal import DEFAULT_RESULTS, SCHEMA, Journal
 from lmsa_bench.results.measures import Measures, measure
 from lmsa_bench.results.ranks import Statistics, paired_differences, statistics
@@ -81,12 +81,14 @@ def report(suite: "Suite", table: pa.Table) -> Report:
 
 
 def _sections(suite: "Suite", measures: Measures | None) -> tuple[Section, ...]:
-    """What some of the suite's figures say in words."""
+    """What some of the suite's figures say in words, and the sizes of the paper's models."""
     found = []
     if "fidelity" in suite.figures and measures is not None:
         found.append(fidelity.section(measures))
     if "theory" in suite.figures:
         found.append(theory.section())
+    if set(PAPER_TASKS) & set(suite.tasks):
+        found.append(sizes.section(suite))
     return tuple(found)
 
 

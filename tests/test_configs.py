@@ -127,3 +127,13 @@ def test_figures_share_trials():
     single = {t.id for t in load("fig4_criteria").trials if "n" in t.hparams}
     assert single <= ids["fig1_layers"]
     assert ids["fig4_criteria"] | ids["fig7_criteria"] <= {t.id for t in load("fidelity").trials}
+
+
+def test_the_papers_table_2():
+    from lmsa_bench.results import sizes
+
+    found = sizes.section(load("table1", seeds=1))
+    assert found.document["cifar10_c+cifar_flip"]["parameters"] == 36_479_194  # as timm and RobustBench count
+    assert found.document["imagenet_c"]["parameters"] == 25_557_032
+    assert found.document["cifar10_c+cifar_flip"]["layers"]["fc"] == 640 * 10 + 10
+    assert "36,479,194" in "\n".join(found.lines)

@@ -1,5 +1,6 @@
 """A contract over every registered method on every small model, and what single methods promise."""
 
+import inspect
 import itertools
 
 import pytest
@@ -49,6 +50,14 @@ def test_the_same_seed_gives_the_same_records(method, tmp_path):
     first, second = (toy.untimed(list(run.epochs())) for run in runs)
     assert first == second
     assert runs[0].result().test_accuracy == runs[1].result().test_accuracy
+
+
+def test_the_ablations_share_l_msas_defaults():
+    ours = inspect.signature(METHODS.get("lmsa")).parameters
+    for method in ("full_msa", "lmsa_adam", "lmsa_adam_k"):
+        own = inspect.signature(METHODS.get(method)).parameters
+        shared = [name for name in own if name in ours and own[name].default is not inspect.Parameter.empty]
+        assert shared and all(own[name].default == ours[name].default for name in shared)
 
 
 def test_another_seed_gives_other_records(tmp_path):

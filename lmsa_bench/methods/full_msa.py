@@ -9,8 +9,8 @@ from lmsa_bench.methods.method import Count, Method, NonNegative, Positive
 
 
 def full_msa(
-    lr: Positive = 1e-4,
-    rho: NonNegative = 1.0,
+    lr: Positive = 1e-3,
+    rho: NonNegative = 0.01,
     inner_steps: Count = 5,
     costate_penalty: bool = True,
     reduction: Reduction = "sum",

@@ -9,8 +9,8 @@ from lmsa_bench.methods.method import Count, Every, Method, NonNegative, Positiv
 
 
 def lmsa(
-    lr: Positive = 1e-4,
-    rho: NonNegative = 1.0,
+    lr: Positive = 1e-3,
+    rho: NonNegative = 0.01,
     inner_steps: Count = 5,
     state_view: criteria.StateView = "position",
     c: Positive = 0.01,

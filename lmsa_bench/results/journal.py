@@ -15,7 +15,7 @@ from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 FORMAT = 1  # of the results folder
 DEFAULT_RESULTS = "results"  # in the current folder
 
-# One row an epoch. The columns up to `protocol` are the trial's; `result` columns repeat the trial's end in each row
+# One row an epoch. The columns up to `weights` are the trial's; `result` columns repeat the trial's end in each row
 # (null while it runs); test figures stand in the row of the epoch they belong to.
 SCHEMA = pa.schema(
     [
@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("epochs", pa.int64()),
         ("protocol", pa.int64()),
+        ("options", pa.string()),  # of the task, canonical JSON
+        ("weights", pa.string()),
         ("epoch", pa.int64()),
         ("train_loss", pa.float64()),
         ("val_loss", pa.float64()),
@@ -77,6 +79,8 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
             "seed": trial.seed,
             "epochs": trial.epochs,
             "protocol": trial.protocol,
+            "options": canonical(dict(trial.options)),
+            "weights": trial.weights,
         }
         if result is not None:
             shared |= {name: getattr(result, name) for name in ("status", "reason", "best_epoch", "test_size", "flops")}

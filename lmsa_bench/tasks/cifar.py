@@ -89,6 +89,7 @@ def cifar10_c(
         variants=tuple(corruptions),
         transform=_input(model),
         needs={"cifar10_c": ("labels.npy", *(f"{name}.npy" for name in corruptions))},
+        tuning=10 * COUNTS[0],
         shift="input",
     )
 
@@ -110,6 +111,7 @@ def cifar_flip(test_per_class: Count | None = None, model: str = "wrn_28_10", so
         fingerprint=lambda root: arrow.identity([_cifar10(root, "test")]),
         transform=_input(model),
         needs={"cifar10": ()},
+        tuning=10 * COUNTS[0],
         shift="output",
     )
 
@@ -123,8 +125,7 @@ def cifar100_random(model: str = "deit_tiny", resolution: Count = 224) -> Task:
     """The same with each seed's own random labels: those of the images, shuffled (paper, figure 1, case 3)."""
 
     def shuffle(split: Split, part: str, seed: int) -> Split:
-        draw = generator(seed, "labels", "cifar100_random", part)
-        return Split(split.images, split.labels[torch.randperm(len(split), generator=draw)])
+        return shifts.shuffle(split, generator(seed, "labels", "cifar100_random", part))
 
     return _cifar100("cifar100_random", model, resolution, _probed(model), shift="output", relabel=shuffle)
 
@@ -230,5 +231,6 @@ def _cifar100(
         fingerprint=lambda root: arrow.identity([_cifar100_part(root, part) for part in ("train", "test")]),
         transform=_input(model, resolution, mask),
         needs={"cifar100": ()},
+        tuning=100 * (500 - VAL_PER_CLASS),
         shift=shift,
     )

@@ -49,6 +49,11 @@ def digits_flip() -> Task:
     return shifts.flipped("digits_flip", DIGITS)
 
 
+def digits_random() -> Task:
+    """Digits with random labels, which no model can generalise to: what a layer can fit, and no more."""
+    return shifts.shuffled("digits_random", DIGITS)
+
+
 def digits_super() -> Task:
     """Superclasses of two digits that look alike: the source knows 2, 7, 9, 0, 3 and the target is 1, 4, 5, 6, 8."""
     before, after = [[2], [7], [9], [0], [3]], [[1], [4], [5], [6], [8]]

@@ -132,6 +132,7 @@ def living17(test_per_class: Count | None = None, model: str = "resnet50", sourc
         fingerprint=lambda root: arrow.identity([_living(root, "target", part) for part in ("train", "val")]),
         transform=_input(model),
         needs={"imagenet": ()},
+        tuning=len(set(subclasses("target").values())) * LIVING_COUNTS[0],
         shift="feature",
     )
 
@@ -177,6 +178,7 @@ def _corruptions(
         variants=tuple(corruptions),
         transform=_input(model),
         needs={data.name: tuple(corruptions)},
+        tuning=CLASSES * COUNTS[0],
         shift="input",
     )
 

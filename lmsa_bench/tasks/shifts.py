@@ -119,6 +119,11 @@ def flip(split: Split, classes: int) -> Split:
     return Split(split.images, classes - 1 - split.labels)
 
 
+def shuffle(split: Split, draw: torch.Generator) -> Split:
+    """The same images and labels, which no longer belong together."""
+    return Split(split.images, split.labels[torch.randperm(len(split), generator=draw)])
+
+
 def regroup(split: Split, groups: Groups) -> Split:
     """Keeps the images of the classes in a group; the label is the group's index."""
     index = torch.full((int(split.labels.max()) + 1,), -1)
@@ -154,6 +159,17 @@ def corrupted(name: str, data: ImageSet) -> Task:
 def flipped(name: str, data: ImageSet) -> Task:
     """Output-level: y becomes 9 - y on the target pool as it is."""
     return _task(name, data, "output", relabel=lambda split: flip(split, 10))
+
+
+def shuffled(name: str, data: ImageSet) -> Task:
+    """Output-level: each seed's own random labels, those of a split's images shuffled (paper, figure 1, case 3)."""
+    task = _task(name, data, "output")
+
+    def splits(root: Path, variant: str, seed: int) -> Splits:
+        parts = zip(Splits._fields, task.splits(root, variant, seed), strict=True)
+        return Splits(*(shuffle(split, generator(seed, "labels", name, part)) for part, split in parts))
+
+    return replace(task, splits=splits)
 
 
 def masked(name: str, data: ImageSet, model: str, epochs: int, lr: float) -> Task:

@@ -104,4 +104,5 @@ class Task:
     variants: tuple[str, ...] = ("",)  # the corruptions that are tuned one at a time; the task's result is their mean
     transform: Callable[[Tensor], Tensor] = to_unit  # uint8 (K, C, H, W) to the model's input, on the device
     needs: Needs = field(default_factory=dict)  # what splits reads
+    tuning: int | None = None  # images a seed tunes on, where the published data decide that
     shift: str = ""  # input, output, feature: for the reader of a table
