@@ -1,5 +1,5 @@
 #!/bin/sh
-# Reads the secrets that programs take from environment variables alone out of the files NAME_FILE, and runs the command.
+# Reads the secrets that programs take from the environment alone out of the files NAME_FILE, and runs the command.
 set -eu
 for name in MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY MLFLOW_TRACKING_PASSWORD PGPASSWORD; do
   eval "file=\${${name}_FILE:-}"
