@@ -1,0 +1,159 @@
+"""docker/: closed by default, no secret inside, and every command one that the benchmark understands."""
+
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from lmsa_bench import suite
+from lmsa_bench.sweep.command import parse
+
+ROOT = Path(__file__).parents[1]
+DOCKER = ROOT / "docker"
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+RAYJOB = yaml.safe_load((DOCKER / "rayjob.yaml").read_text())["spec"]
+CLUSTER = RAYJOB["rayClusterSpec"]
+PODS = [RAYJOB["submitterPodTemplate"], CLUSTER["headGroupSpec"]["template"]] + [
+    group["template"] for group in CLUSTER["workerGroupSpecs"]
+]
+DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+RAY_SERVICES = ("ray-head", "ray-worker", "sweep")
+
+
+def constraints() -> dict[str, str]:
+    lines = (DOCKER / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_constraints_pin_what_the_project_asks_for():
+    pinned = constraints()
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for requirement in map(Requirement, asked):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+    assert {"flask-wtf", "psycopg2-binary"} <= set(pinned)  # of mlflow[auth], and for PostgreSQL
+    assert CLUSTER["rayVersion"] == pinned["ray"]
+    assert "-c constraints.txt" in DOCKERFILE
+
+
+def test_the_image_is_not_roots():
+    users = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
+    assert users[-1] == "${UID}" and re.search(r"^ARG UID=[1-9]\d*$", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^HEALTHCHECK .*CMD", DOCKERFILE, re.MULTILINE)
+    assert "RAY_AUTH_MODE=token" in DOCKERFILE
+    assert re.search(r'^ARG PIP_EXTRA_INDEX_URL=""$', DOCKERFILE, re.MULTILINE)
+
+
+def test_all_that_the_image_copies_is_in_its_context():
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert ignored[0] == "*"
+    for sources in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", DOCKERFILE, re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists() and f"!{source}" in ignored, source
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_services(name):
+    service = SERVICES[name]
+    assert all(port.startswith("${LMSA_BIND:-127.0.0.1}:") for port in service.get("ports", []))
+    assert name == "sweep" or service["healthcheck"]["test"][0] == "CMD"
+    assert all(needed["condition"] == "service_healthy" for needed in service.get("depends_on", {}).values())
+    for variable, value in service["environment"].items():
+        if re.search("PASSWORD|TOKEN|SECRET|KEY", variable):
+            assert variable.endswith(("_FILE", "_PATH")) and value.startswith("/run/secrets/"), variable
+            assert value.removeprefix("/run/secrets/") in service["secrets"]
+    if name in RAY_SERVICES:
+        assert service["environment"]["RAY_AUTH_MODE"] == "token"
+        assert service["environment"]["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray_token"
+    if name != "postgres":
+        assert service["cap_drop"] == ["ALL"] and "privileged" not in service
+
+
+def test_mlflow_asks_who_is_there_and_only_the_driver_can_answer():
+    assert "--app-name=basic-auth" in SERVICES["mlflow"]["command"]
+    assert "password" not in COMPOSE["configs"]["mlflow_auth"]["content"]
+    assert "mlflow_password" in SERVICES["ray-head"]["secrets"]
+    assert SERVICES["ray-worker"]["secrets"] == ["ray_token"]
+    assert SERVICES["ray-worker"]["volumes"] == SERVICES["ray-head"]["volumes"]
+    for service in SERVICES.values():  # a URI with a user's password in it
+        assert not re.search(r"://[^/\s]+:[^/\s]+@", yaml.safe_dump(service))
+
+
+def test_make_secrets_makes_what_compose_reads(tmp_path):
+    script = tmp_path / "make_secrets.sh"
+    script.write_text((DOCKER / "make_secrets.sh").read_text())
+    files = [tmp_path / secret["file"] for secret in COMPOSE["secrets"].values()]
+
+    def made() -> list[str]:
+        subprocess.run(["sh", str(script)], check=True, timeout=60)
+        return [file.read_text() for file in files]
+
+    first = made()
+    assert made() == first and len(set(first)) == len(files)
+    assert all(re.fullmatch("[0-9a-f]{64}", secret) for secret in first)
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
+    assert "docker/secrets/" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_the_entry_point_reads_secrets_from_files(tmp_path):
+    secret = tmp_path / "secret"
+    command = ["sh", str(DOCKER / "entrypoint.sh"), "sh", "-c", 'printf %s "$MLFLOW_TRACKING_PASSWORD"']
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        environment = {"MLFLOW_TRACKING_PASSWORD_FILE": str(secret), "PATH": "/usr/bin:/bin"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert run().returncode != 0  # no file
+    secret.write_text("")
+    assert "is empty" in run().stderr
+    secret.write_text("a $secret 'quoted'\n")
+    assert run().stdout == "a $secret 'quoted'"
+    read = re.search(r"for name in (.+); do", (DOCKER / "entrypoint.sh").read_text())
+    named = {key.removesuffix("_FILE") for s in SERVICES.values() for key in s["environment"] if key.endswith("_FILE")}
+    assert read and named - {"POSTGRES_PASSWORD"} == set(read[1].split())
+
+
+def test_pods_are_not_roots_and_share_the_volume():
+    for pod in PODS:
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0
+        for container in spec["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]
+            assert all("value" not in e for e in container.get("env", []) if re.search("PASSWORD|TOKEN", e["name"]))
+    for pod in PODS[1:]:
+        assert {"name": "shared", "mountPath": "/shared"} in pod["spec"]["containers"][0]["volumeMounts"]
+    assert CLUSTER["authOptions"] == {"mode": "token"} and CLUSTER["enableInTreeAutoscaling"]
+    assert RAYJOB["shutdownAfterJobFinishes"]
+
+
+def test_gpu_workers_hold_a_trial():
+    asked = suite.load("table1", None)
+    for group in CLUSTER["workerGroupSpecs"]:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert int(limits["nvidia.com/gpu"]) >= asked.gpus > 0 and int(limits["cpu"]) >= asked.cpus
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def sweeps() -> list[list[str]]:
+    """Every command of the benchmark in docker/, as a list of words."""
+    image = re.search(r"^CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    service = SERVICES["sweep"]
+    assert image
+    return [yaml.safe_load(image[1]), service["entrypoint"] + service["command"], shlex.split(RAYJOB["entrypoint"])]
+
+
+@pytest.mark.parametrize("words", sweeps(), ids=["image", "compose", "rayjob"])
+def test_commands(words):
+    start = words.index("lmsa_bench.sweep")
+    assert words[start - 2 : start] == ["python", "-m"]
+    options = parse(words[start + 1 :])
+    assert suite.load(options.suite, options.seeds).trials
+    assert (str(options.results), str(options.data)) == ("/shared/results", "/shared/data")
