@@ -16,7 +16,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.progress import Progress
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suite import Suite
-from lmsa_bench.sweep.workers import TrialTrainable
+from lmsa_bench.sweep.workers import HANG, TrialTrainable
 from lmsa_bench.trial.spec import Trial, TrialResult
 
 RETRIES = 2  # of a trial whose worker or node dies, each from its last epoch
@@ -121,6 +121,11 @@ def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: boo
     for ended in (results[i] for i in range(len(results))):
         if ended.error is not None and ended.config is not None:
             trial = Trial(**ended.config["trial"])
-            if journal.result(trial.id) is None:
-                reason = str(ended.error).strip().splitlines()[-1]
-                journal.finish(TrialResult(trial.id, "failed", f"after {RETRIES + 1} tries: {reason}"))
+            if not journal.finished([trial.id]):
+                hang = journal.trials / trial.id / HANG
+                if hang.exists() and hang.stat().st_size:
+                    reason = f"no epoch within {asked.timeout:g} s, {hang.relative_to(journal.root)} tells where"
+                else:
+                    reason = str(ended.error).strip().splitlines()[-1]
+                reason = f"after {RETRIES + 1} tries: {reason}"
+                journal.finish(TrialResult(trial.id, "failed", reason, provenance=ended.config["facts"]))
