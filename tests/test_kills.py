@@ -5,7 +5,6 @@ The environment variable LMSA_KILLS says how many (3).
 
 import os
 import random
-import signal
 import time
 from contextlib import suppress
 
