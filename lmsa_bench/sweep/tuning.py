@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.progress import Progress
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suite import Suite
+from lmsa_bench.sweep.nodes import forget_peers, slots
 from lmsa_bench.sweep.workers import TrialTrainable
 from lmsa_bench.trial.spec import Trial, TrialResult
 
@@ -64,8 +66,8 @@ class Ended(tune.Callback):
 
 
 @contextmanager
-def cluster(address: str | None, cpus: int | None) -> Iterator[None]:
-    """A connection to the Ray cluster of that address, else a Ray of this machine's own, while the block runs."""
+def cluster(address: str | None, cpus: int | None) -> Iterator[bool]:
+    """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -80,24 +82,18 @@ def cluster(address: str | None, cpus: int | None) -> Iterator[None]:
     # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
     try:
-        yield
+        yield options.get("address") == "local"
     finally:
         ray.shutdown()
 
 
-def slots(cpus: float, gpus: float) -> int:
-    """How many trials of these resources the cluster runs at a time, at least 1."""
-    there = ray.cluster_resources()
-    asked = [(there.get("CPU", 0.0), cpus), (there.get("GPU", 0.0), gpus)]
-    return max(1, min((int(whole / part) for whole, part in asked if part), default=1))
-
-
 def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bool, plain: bool) -> None:
     """Runs these trials; those that die too often end as failed, with the reason."""
-    at_once = slots(asked.cpus, asked.gpus)
+    at_once = max(1, slots(asked.cpus, asked.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
-    scratch = journal.root / f".ray-{os.getpid()}"  # Tune's own state: nothing is ever read back from it
-    together = {"started": str(scratch / "started"), "peers": min(at_once, len(configs))}
+    scratch = journal.root / f".ray-{uuid.uuid4().hex}"  # Tune's own state: nothing is ever read back from it
+    scratch.mkdir()
+    together = {"scratch": str(scratch), "peers": min(at_once, len(configs))}
     configs = [config | together for config in configs]
     progress = Progress(len(configs), plain or None)
     scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
@@ -106,7 +102,7 @@ def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: boo
         param_space=tune.grid_search(configs),
         tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
         run_config=tune.RunConfig(
-            storage_path=str(scratch.absolute()),
+            storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -117,6 +113,7 @@ def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: boo
         results = tuner.fit()
     finally:
         progress.close()
+        forget_peers(str(scratch))
         shutil.rmtree(scratch, ignore_errors=True)
     for ended in (results[i] for i in range(len(results))):
         if ended.error is not None and ended.config is not None:
