@@ -3,28 +3,23 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 import zipfile
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
+from raylets import REPOSITORY, Nodes, kill
 
+from lmsa_bench import suite
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.store import ResultStore
-from lmsa_bench.sweep import nodes
-
-REPOSITORY = Path(__file__).parents[1]
-RAY = str(Path(sys.executable).with_name("ray"))
+from lmsa_bench.sweep import nodes, tuning
+from lmsa_bench.trial.spec import TrialResult
 
 TINY = """
 suite: tiny
@@ -77,85 +72,6 @@ def watched(lr: Positive) -> Method:
 '''
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def wait_until(true, seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
-
-
-@dataclass
-class Nodes:
-    """A cluster of raylets on this machine with a token of its own."""
-
-    folder: Path
-    started: list[subprocess.Popen] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        token = self.folder / "token"
-        token.write_text("t" * 32)
-        token.chmod(0o600)
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        self.env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(REPOSITORY)}
-        self.port, self.dashboard, client, agent = free_ports(4)
-        self.address = f"127.0.0.1:{self.port}"
-        head = ["--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}", f"--temp-dir={self.folder}/ray"]
-        self._start(*head, f"--ray-client-server-port={client}", agent=agent)
-
-    def _start(self, *options: str, agent: int, before: tuple[str, ...] = ()) -> subprocess.Popen:
-        command = [*before, RAY, "start", "--block", "--num-cpus=2", "--num-gpus=2", "--disable-usage-stats", *options]
-        with open(self.folder / f"node{len(self.started)}.log", "w") as log:
-            node = subprocess.Popen(
-                [*command, f"--dashboard-agent-listen-port={agent}"],
-                env=self.env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.started.append(node)
-
-        def answers() -> bool:
-            assert node.poll() is None, Path(log.name).read_text()
-            host = socket.gethostbyname(socket.gethostname())
-            return any(socket.socket().connect_ex((at, agent)) == 0 for at in ("127.0.0.1", host))
-
-        wait_until(answers)
-        return node
-
-    def add(self, *before: str) -> subprocess.Popen:
-        """One more node, once it takes part."""
-        return self._start(f"--address={self.address}", agent=free_ports(1)[0], before=before)
-
-    def submit(self, checkout: Path, name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
-        at = [f"--address=http://127.0.0.1:{self.dashboard}", f"--submission-id={name}", f"--working-dir={checkout}"]
-        command = [RAY, "job", "submit", *at, f"--runtime-env-json={json.dumps({'env_vars': env})}", "--"]
-        command += [sys.executable, "-m", "lmsa_bench.sweep", *arguments]
-        return subprocess.run(command, env=self.env, cwd=checkout, capture_output=True, text=True, timeout=300)
-
-    def driver_exit_code(self, name: str) -> int:
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.dashboard}/api/jobs/{name}")
-        asked.add_header("Authorization", f"Bearer {'t' * 32}")
-        with urllib.request.urlopen(asked) as answer:
-            return json.load(answer)["driver_exit_code"]
-
-    def sweep(self, folder: Path, shared: Path) -> subprocess.Popen:
-        """Starts the watched suite on this cluster."""
-        (folder / "places").mkdir()
-        return start(WATCHED, folder, shared, self.env, "--address", self.address)
-
-    def stop(self) -> None:
-        for node in reversed(self.started):
-            kill(node)
-
-
 def start(suite: str, folder: Path, shared: Path, env: dict[str, str], *more: str) -> subprocess.Popen:
     (folder / "watched.py").write_text(PLUGIN)
     (folder / "watched.yaml").write_text(suite)
@@ -172,15 +88,6 @@ def start(suite: str, folder: Path, shared: Path, env: dict[str, str], *more: st
 
 def store(shared: Path) -> str:
     return f"sqlite:///{shared}/store.db"
-
-
-def kill(node: subprocess.Popen) -> None:
-    """Ends a node's processes at once, as a loss of power does."""
-    if node.poll() is None:
-        for process in [*psutil.Process(node.pid).children(recursive=True), node]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-    node.wait()
 
 
 @pytest.fixture(scope="module")
@@ -279,8 +186,9 @@ def untimed(folder: Path) -> list[dict]:
 @pytest.mark.slow
 def test_a_node_that_dies_costs_no_result(three, shared, tmp_path):
     cluster, spare = three
+    (tmp_path / "places").mkdir()
     trials, most, finished = tmp_path / "results" / "trials", 0, {}
-    lost = cluster.sweep(tmp_path, shared)
+    lost = start(WATCHED, tmp_path, shared, cluster.env, "--address", cluster.address)
     while lost.poll() is None:
         ended = list(trials.glob("*/result.json"))  # looked for first: one that ends now does not count as running
         most = max(most, len(list(trials.glob("*/records.jsonl"))) - len(ended))
@@ -312,7 +220,7 @@ def test_a_folder_that_a_node_does_not_share_is_refused(three, shared, tmp_path)
     cluster, _ = three
     fourth = cluster.add(*apart)
     try:
-        said, _ = cluster.sweep(tmp_path, shared).communicate(timeout=120)
+        said, _ = start(WATCHED, tmp_path, shared, cluster.env, "--address", cluster.address).communicate(timeout=120)
     finally:
         kill(fourth)
     assert "does not see --results" in said and "Traceback" not in said
@@ -328,3 +236,24 @@ def test_a_trial_fits_on_one_node(monkeypatch, cpus, gpus, each):
     there = [{"Alive": True, "Resources": NODE}] * 3 + [{"Alive": False, "Resources": NODE}]
     monkeypatch.setattr(ray, "nodes", lambda: there)
     assert nodes.slots(cpus, gpus) == 3 * each
+
+
+def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
+    asked, journal, tries = suite.load("quickstart"), Journal(tmp_path), []
+    lives, dies = asked.trials[:2]
+
+    def fit_once(configs, journal, asked, asha, ended):
+        tries.append([config["trial"]["seed"] for config in configs])
+        ended.count = len(configs)
+        ended.tries[dies.id] += 1
+        ended.died[dies.id] = "its node is gone"
+        if len(tries) == 1:
+            journal.folder(lives)
+            journal.finish(TrialResult(lives.id, "finished"))
+
+    monkeypatch.setattr(tuning, "_fit", fit_once)
+    journal.folder(dies)
+    tuning.fit([{"trial": trial.to_json()} for trial in (lives, dies)], journal, asked, False, True)
+    assert [len(configs) for configs in tries] == [2, 1, 1]
+    assert journal.result(lives.id).status == "finished"
+    assert journal.result(dies.id).reason == "after 3 tries: its node is gone"

@@ -58,6 +58,9 @@ class TrialTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Runs an epoch, or as many as a second holds; the first step also loads all that the trial needs."""
         trial, journal = Trial(**self.asked["trial"]), Journal(Path(self.asked["results"]))
+        if self.run is None and (before := journal.result(trial.id)) is not None and before.status != "failed":
+            # Its worker died after it had ended and before it could say so.
+            return {"val_accuracy": before.val_accuracy or 0.0, "epoch": trial.epochs, "done": True}
         try:
             if self.run is None:
                 self.run = self._start(trial, journal.folder(trial))
