@@ -1,13 +1,14 @@
 """Files that are whole or not there, whatever is killed meanwhile."""
 
 import os
-import platform
+import uuid
 from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Replaces a file in one step; ``durable`` waits for the disk, so that it also outlives a loss of power."""
-    part = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}")  # nodes share folders, and process ids
+    # A process id would not do: two nodes, or two containers, have the same ones.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with open(part, "wb") as file:
             file.write(data)

@@ -23,10 +23,7 @@ from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
 from lmsa_bench.trial.spec import Trial, Value, canonical
 
-CONFIGS = [
-    Path(__file__).parent / "tune_configs",
-    Path(__file__).parents[1] / "tune_configs",
-]  # a wheel's, a checkout's
+CONFIGS = (Path(__file__).parent / "tune_configs").resolve()  # in a checkout a link to the folder at the top
 MOST_TRIALS = 100_000
 MOST_SEEDS = 10_000
 MOST_SECONDS = 10_000_000  # of a timeout
@@ -155,7 +152,7 @@ def _beside(path: Path, plugin: str) -> str:
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    known = {path.stem: path for folder in CONFIGS for path in sorted(folder.glob("*.yaml"))}
+    known = {path.stem: path for path in CONFIGS.glob("*.yaml")}
     if name not in known:
         raise UserError(f"unknown suite {name!r}: {nearest(name, known)}, or the path of a .yaml file")
     return known[name]

@@ -161,10 +161,9 @@ class Journal:
         """All trials that ever started."""
         return sorted(folder.name for folder in self.trials.iterdir() if (folder / "trial.json").exists())
 
-    def finished(self, among: Iterable[str] | None = None) -> set[str]:
-        """The trials (default: of all) that have ended and need no further run: finished and diverged, not failed."""
-        names = (path.parent.name for path in self.trials.glob("*/result.json")) if among is None else among
-        ended = map(self.result, names)
+    def finished(self) -> set[str]:
+        """The trials that have ended and need no further run: finished and diverged ones, not failed ones."""
+        ended = (self.result(path.parent.name) for path in self.trials.glob("*/result.json"))
         return {result.trial for result in ended if result is not None and result.status != "failed"}
 
     def result(self, trial_id: str) -> TrialResult | None:

@@ -40,14 +40,20 @@ def _told(trial: Trial, facts: dict[str, Value] | str) -> str:
 
 def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, options: argparse.Namespace) -> None:
     """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason."""
-    from lmsa_bench.sweep import tuning, workers  # Ray takes seconds to import, and most mistakes show before
+    from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
 
     unready = prepare(pending, data)
     ready = [trial for trial in pending if trial.setting not in unready]
     if not ready:
         raise UserError(next(iter(unready.values())))
-    with tuning.cluster(options.address, options.cpus):
-        tasks, at_once = len({trial.task for trial in pending}), tuning.slots(asked.cpus, asked.gpus)
+    with tuning.cluster(options.address, options.cpus) as alone:
+        nodes.refuse_unshared({"--results": journal.root, "--data": data})
+        tasks, at_once = len({trial.task for trial in pending}), nodes.slots(asked.cpus, asked.gpus)
+        if not at_once:
+            takes = f"a trial takes {asked.cpus:g} CPUs and {asked.gpus:g} GPUs"
+            if alone:
+                raise UserError(f"suite {asked.name}: resources: {takes}, more than this machine has")
+            print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
         print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
         known = provenance.of_process() | {"config": asked.config}
         facts = workers.sources(ready, data, asked.plugins, asked.gpus)

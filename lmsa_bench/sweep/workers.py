@@ -3,7 +3,6 @@
 import faulthandler
 import os
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +19,12 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS
 from lmsa_bench.plugins import import_plugin
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.sweep.nodes import wait_for_peers
 from lmsa_bench.tasks import build
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 
-START_SECONDS = 60.0  # that an actor waits for those that start beside it
 HANG = "hang.txt"  # in a trial's folder: where its threads were when its worker was taken to hang
 STEP_SECONDS = 1.0  # epochs shorter than this are reported to Ray together: a report costs milliseconds
 
@@ -38,19 +37,6 @@ def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
-
-
-def wait_for_peers(started: Path, peers: int) -> None:
-    """Returns when so many actors of this sweep have started, or after START_SECONDS.
-
-    Tune hands the trial of an actor that is still starting to one that is free, and kills the starting one: with trials
-    shorter than a start, the first actor would run them all alone.
-    """
-    started.mkdir(parents=True, exist_ok=True)
-    (started / uuid.uuid4().hex).touch()
-    deadline = time.monotonic() + START_SECONDS
-    while len(list(started.iterdir())) < peers and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -80,7 +66,9 @@ class TrialTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """See tune.Trainable."""
         self.device = set_up(config["plugins"], config["cpus"], config["gpus"])
-        wait_for_peers(Path(config["started"]), config["peers"])
+        if not Path(config["scratch"]).is_dir():  # a node that joined the cluster after the driver asked them all
+            raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
+        wait_for_peers(config["scratch"], config["peers"], config["cpus"], config["gpus"])
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -107,8 +95,9 @@ class TrialTrainable(tune.Trainable):
             except Timeout:  # another sweep runs it: its result will be ours, or our turn comes when it dies
                 return {"val_accuracy": 0.0, "epoch": 0, "done": False}
             self.lock = lock
-            if trial.id in journal.finished([trial.id]):
-                return self._end(trial)
+            before = journal.result(trial.id)
+            if before is not None and before.status != "failed":  # the other's, or one that died before it told
+                return self._end(trial, before.val_accuracy)
         with watchdog(folder / HANG, self.asked["timeout"]):
             try:
                 if self.run is None:
@@ -127,7 +116,7 @@ class TrialTrainable(tune.Trainable):
         checkpoint.remove(folder)
         return self._end(trial, result.val_accuracy)
 
-    def _end(self, trial: Trial, val_accuracy: float | None = None) -> dict[str, Any]:
+    def _end(self, trial: Trial, val_accuracy: float | None) -> dict[str, Any]:
         self._leave()
         return {"val_accuracy": val_accuracy or 0.0, "epoch": trial.epochs, "done": True}
 
