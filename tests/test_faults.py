@@ -25,7 +25,7 @@ tasks: [digits_flip]
 seeds: 1
 epochs: 4
 plugins: [PLUGIN]
-resources: {timeout: 10}
+resources: {timeout: 6}
 rows:
   slow: {grid: {lr: 1e-2, pause: 0.3}}
   oom: {grid: {lr: 1e-2}}
@@ -76,7 +76,7 @@ def test_memory_and_hangs_cost_an_epoch_or_their_own_trial_alone(data, tmp_path)
     }
     reasons = {name: found[name].result.reason for name in ("oom", "hangs")}
     assert reasons["oom"].startswith("after 3 tries: torch.OutOfMemoryError: CUDA out of memory")
-    assert reasons["hangs"].startswith("after 3 tries: no epoch within 10 s")
+    assert reasons["hangs"].startswith("after 3 tries: no epoch within 6 s")
     assert all(reason[:60] in sweep.output for reason in reasons.values())
     hang = sweep.journal.trials / found["hangs"].trial.id / "hang.txt"
     assert 'faulty.py", line' in hang.read_text() and hang.name in reasons["hangs"]

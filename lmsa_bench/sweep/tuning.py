@@ -1,12 +1,15 @@
 """The driver's side of Ray: a cluster, and a Tune run over trials, whose own state is disposable."""
 
+import errno
+import logging
 import os
 import shutil
 import signal
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pickle import UnpicklingError
 from typing import Any
 
 import ray
@@ -22,6 +25,7 @@ from lmsa_bench.sweep.workers import HANG, TrialTrainable
 from lmsa_bench.trial.spec import Trial, TrialResult
 
 RETRIES = 2  # of a trial whose worker or node dies, each from its last epoch
+NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
 ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -53,6 +57,12 @@ class OneASHAEach(FIFOScheduler):
         return str(self._of(trial).on_trial_result(tune_controller, trial, result))
 
 
+def _last_line(error: object) -> str:
+    """What went wrong, of a text that may open with where; without Ray's list of what may have killed a worker."""
+    last = (str(error).strip().splitlines() or ["no reason was given"])[-1]
+    return last.partition(" Some common causes")[0]
+
+
 class Ended(tune.Callback):
     """Tells the progress of every trial that ends, and counts the tries of those that do not."""
 
@@ -72,7 +82,10 @@ class Ended(tune.Callback):
         self.count += 1
         died = Trial(**trial.config["trial"]).id
         self.tries[died] += max(1, trial.num_failures)
-        self.died[died] = str(trial.get_pickled_error() or trial.get_error()).strip().splitlines()[-1]
+        try:
+            self.died[died] = _last_line(trial.get_pickled_error() or trial.get_error())
+        except (OSError, *NO_ROOM):
+            self.died[died] = "its worker failed, and the reason could not be written"
 
 
 @contextmanager
@@ -130,6 +143,7 @@ def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: boo
 
 
 def _fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bool, ended: Ended) -> None:
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it traces what becomes of its own state
     at_once = max(1, slots(asked.cpus, asked.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     scratch = journal.root / f".ray-{uuid.uuid4().hex}"  # Tune's own state: nothing is ever read back from it
@@ -149,7 +163,12 @@ def _fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bo
         ),
     )
     try:
-        tuner.fit()
+        with suppress(*NO_ROOM):  # for a reason that it reads back once more, at its end
+            tuner.fit()
+    except (tune.TuneError, OSError) as error:  # of its own state: a full disk, most often
+        full = os.strerror(errno.ENOSPC)
+        reason = full if full in str(error) else _last_line(error)
+        raise UserError(f"Ray Tune gave up: {reason}: mend that, and the same command goes on") from None
     finally:
         forget_peers(str(scratch))
         shutil.rmtree(scratch, ignore_errors=True)
