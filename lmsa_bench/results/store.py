@@ -5,7 +5,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -231,22 +231,24 @@ class ResultStore:
     def _connected(self) -> "tuple[MlflowClient, str]":
         """The client and the experiment's id; MLflow is imported late, since that alone takes seconds."""
         if self._connection is None:
-            from mlflow import MlflowClient
-            from mlflow.exceptions import MlflowException
-
-            artifacts = None
-            if self._database is not None:
-                artifacts = (self._database.parent / "artifacts").absolute().as_uri()
-            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            found = client.get_experiment_by_name(EXPERIMENT)
-            try:
-                experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifacts)
-            except MlflowException:
-                if (found := client.get_experiment_by_name(EXPERIMENT)) is None:  # another publisher makes it as well
-                    raise
-                experiment = found.experiment_id
-            self._connection = client, str(experiment)
+            # Two processes that make the tables of one new database trip over each other.
+            with FileLock(f"{self._database}.lock") if self._database is not None else nullcontext():
+                self._connection = self._connect()
         return self._connection
+
+    def _connect(self) -> "tuple[MlflowClient, str]":
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        artifacts = (self._database.parent / "artifacts").absolute().as_uri() if self._database is not None else None
+        client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        if (found := client.get_experiment_by_name(EXPERIMENT)) is None:
+            try:
+                return client, str(client.create_experiment(EXPERIMENT, artifacts))
+            except MlflowException:
+                if (found := client.get_experiment_by_name(EXPERIMENT)) is None:  # or another publisher has made it
+                    raise
+        return client, str(found.experiment_id)
 
     @staticmethod
     def _check_database(path: Path) -> None:
