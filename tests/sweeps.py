@@ -16,6 +16,15 @@ from lmsa_bench.results.store import ResultStore
 
 PLUGIN = Path(__file__).with_name("faulty.py")
 NAME = "suite.yaml"
+ONE = """
+suite: one
+tasks: [digits_flip]
+seeds: 2
+epochs: 6
+plugins: [PLUGIN]
+rows:
+  slow: {grid: {lr: 1e-2, n: [0, 1, 2]}}
+"""
 
 
 class Sweep:

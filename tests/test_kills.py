@@ -10,47 +10,12 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from sweeps import Server, Sweep, ended
+from sweeps import ONE, Server, Sweep, ended
 
 KILLS = int(os.environ.get("LMSA_KILLS", "3"))
-SUITE = """
-suite: kills
-tasks: [digits_flip]
-seeds: 2
-epochs: 6
-plugins: [PLUGIN]
-rows:
-  no_adaptation: {ranked: false}
-  slow: {grid: {lr: 1e-2, n: [0, 3]}}
-  lmsa: {epochs: 2, grid: {lr: 1e-2, rho: 0.1}}
-"""
 VICTIMS = ("driver", "worker", "server")
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    made = Server(tmp_path_factory.mktemp("server"))
-    made.start()
-    yield made
-    made.kill()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, data):
-    """The sweep that nothing happened to, the second: the first makes the source model. And its seconds."""
-    Sweep(tmp_path_factory.mktemp("first"), data, SUITE).run("--only", "method=no_adaptation")
-    sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), data, SUITE)
-    started = time.monotonic()
-    assert sweep.run() == 0, sweep.output
-    sweep.assert_mirrored()
-    return sweep, time.monotonic() - started
 
 
 def assert_same(sweep: Sweep, undisturbed: Sweep, before: dict[str, int]) -> None:
@@ -79,10 +44,10 @@ def damage_checkpoints(sweep: Sweep, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_a_kill_at_any_moment_changes_nothing(number, undisturbed, data, server, tmp_path):
+def test_a_kill_at_any_moment_changes_nothing(number, undisturbed, data, tmp_path):
     whole, seconds = undisturbed
     draw, victim = random.Random(number), VICTIMS[number % len(VICTIMS)]
-    sweep = Sweep(tmp_path / "sweep", data, SUITE)
+    sweep = Sweep(tmp_path / "sweep", data, ONE)
     if victim == "server":
         own = Server(tmp_path)  # a store of its own, on a server of its own
         own.start()

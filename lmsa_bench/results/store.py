@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -37,8 +38,6 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-
-
 Cursor = dict[str, dict[str, dict[str, str]]]  # URI -> suite -> trial -> stamp
 
 
@@ -71,16 +70,12 @@ class ResultStore:
     def publish(
         self, journal: Journal, suite_name: str, trial_ids: Collection[str] | None = None, *, anew: bool = False
     ) -> int:
-        """Brings these trials (default: all), if they have started, up to date; returns how many had something new.
-
-        ``anew`` compares with the store what was published before, too: the store may have been lost since.
-        """
+        """Brings these trials (default: all) up to date, with ``anew`` old ones too; returns how many were not."""
         with self._publishing(journal) as cursor:
             published = self._published(cursor, suite_name)
             if anew:
                 published.clear()
-            started = journal.ids()
-            wanted = started if trial_ids is None else sorted(set(started) & set(trial_ids))
+            wanted = sorted(set(journal.ids()).intersection(journal.ids() if trial_ids is None else trial_ids))
             # The stamp is taken before the trial is read, so that what is written in between is published next time.
             stamps = {trial: journal.stamp(trial) for trial in wanted}
             pending = [trial for trial, stamp in stamps.items() if published.get(trial) != stamp]
@@ -230,8 +225,7 @@ class ResultStore:
 
     def _connected(self) -> "tuple[MlflowClient, str]":
         """The client and the experiment's id; MLflow is imported late, since that alone takes seconds."""
-        if self._connection is None:
-            # Two processes that make the tables of one new database trip over each other.
+        if self._connection is None:  # two processes that make one database's tables would trip over each other
             with FileLock(f"{self._database}.lock") if self._database is not None else nullcontext():
                 self._connection = self._connect()
         return self._connection
@@ -241,6 +235,11 @@ class ResultStore:
         from mlflow.exceptions import MlflowException
 
         artifacts = (self._database.parent / "artifacts").absolute().as_uri() if self._database is not None else None
+        if self._database is not None and not self._database.exists():
+            # Made beside it: one killed over its tables leaves a database that nothing can read.
+            part = self._database.with_name(f".{self._database.name}.{uuid.uuid4().hex}")
+            MlflowClient(f"sqlite:///{part}").search_experiments()
+            os.replace(part, self._database)
         client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         if (found := client.get_experiment_by_name(EXPERIMENT)) is None:
             try:
