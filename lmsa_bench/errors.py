@@ -16,12 +16,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(known) or 'none'}"
 
 
+def one_line(error: object) -> str:
+    """What an error of another library says, without its line breaks; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def exit_status(main: Callable[[], int]) -> int:
     """Runs a command and returns its exit status: 2 with one line on stderr after a user's error, 130 after Ctrl-C."""
     try:
         return main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
