@@ -4,12 +4,13 @@ import hashlib
 import inspect
 import itertools
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints
 
 from lmsa_bench.errors import UserError, nearest
@@ -68,13 +69,14 @@ class Suite:
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+Seed = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # as the table of results holds it
 
 # Field by field: its type, and its default where it may be left out.
 _SUITE: dict[str, Any] = {
     "suite": (Name,),
     "tasks": (list[str], ()),
     "rows": (dict[Name, Any], {}),
-    "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[int], 3),
+    "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[Seed], 3),
     "epochs": (Count, 10),
     "batch_size": (Count, 64),
     "curves": (bool, False),
@@ -119,7 +121,8 @@ def load(name: str, seeds: int | None = None) -> Suite:
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
         fields = checked_fields({} if content is None else content, _ROW, at)
-        own = list(_trials(row_name, fields, raw, asked, at))
+        most = MOST_TRIALS // len(numbers)
+        own = list(itertools.islice(_trials(row_name, fields, raw, asked, at), most + 1))
         averaged = _averaged(METHODS.get(fields["method"] or row_name))
         for each, some in _each(fields["each"], own, f"{at}.each").items():
             name = "_".join(
@@ -128,8 +131,9 @@ def load(name: str, seeds: int | None = None) -> Suite:
             if name in [row.name for row in rows]:
                 raise UserError(f"{at}: there is another row {name!r}; name this one otherwise")
             rows.append(Row(name, fields["ranked"], averaged, frozenset(t.configuration for t in some), each))
-        trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
-        if len(trials) > MOST_TRIALS:
+        if len(own) <= most:
+            trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
+        if len(own) > most or len(trials) > MOST_TRIALS:
             raise UserError(f"{at}: the suite has more than {MOST_TRIALS} trials; make its grids smaller")
     return Suite(
         raw["suite"],
@@ -205,7 +209,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         source = suite["weights"].get(task.model, task.source.weights)
-        file = source if source in ("pretrain", "hub") else str((path.parent / Path(source).expanduser()).resolve())
+        file = source if source in ("pretrain", "hub") else str((path.parent / os.path.expanduser(source)).resolve())
         hints = get_type_hints(factory, include_extras=True)
         variants = next((option for option, hint in hints.items() if Variants in get_args(hint)), "")
         found.append((build(name, options, file), options, variants))
