@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 from pydantic import StringConstraints
 
 from lmsa_bench.errors import UserError, nearest
@@ -22,7 +22,7 @@ from lmsa_bench.results.summary import DEFAULT_FIGURES
 from lmsa_bench.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
-from lmsa_bench.trial.spec import Trial, Value, canonical
+from lmsa_bench.trial.spec import Int64, Trial, Value, canonical
 
 CONFIGS = (Path(__file__).parent / "tune_configs").resolve()  # in a checkout a link to the folder at the top
 MOST_TRIALS = 100_000
@@ -69,14 +69,12 @@ class Suite:
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-Seed = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # as the table of results holds it
-
 # Field by field: its type, and its default where it may be left out.
 _SUITE: dict[str, Any] = {
     "suite": (Name,),
     "tasks": (list[str], ()),
     "rows": (dict[Name, Any], {}),
-    "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[Seed], 3),
+    "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[Int64], 3),
     "epochs": (Count, 10),
     "batch_size": (Count, 64),
     "curves": (bool, False),
