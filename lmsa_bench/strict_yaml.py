@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from lmsa_bench.errors import UserError, nearest
+from lmsa_bench.errors import UserError, nearest, one_line
 
 _REPR = reprlib.Repr()  # looks at a few items only: aliases make texts of terabytes out of a few lines
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxlong = 3, 80, 80
@@ -67,7 +67,7 @@ def parse(path: Path) -> dict[str, Any]:
         at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise UserError(f"{path}: {at}{error.problem or error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not YAML: {one_line(error)}") from None
     except (LookupError, AttributeError):
         raise UserError(f"{path}: not YAML: a value is not of the type that its tag names") from None
     if not isinstance(content, dict):
