@@ -118,7 +118,8 @@ def load(net: nn.Module, path: Path, new_head: bool) -> bool:
     """
     state, own, head = read(path), net.state_dict(), head_of(net)
     mine = {key: value for key, value in own.items() if key in (f"{head}.weight", f"{head}.bias")}
-    outputs, classes = len(state.get(f"{head}.weight", ())), len(own[f"{head}.weight"])
+    outputs = state.get(f"{head}.weight", torch.empty(0)).shape[:1].numel()
+    classes = len(own[f"{head}.weight"])
     fits = outputs in (0, classes)
     if not fits and not new_head:
         raise UserError(f"weights {path}: its model has {outputs} outputs, the task has {classes} classes")
@@ -159,8 +160,10 @@ def unpack(path: Path, device: torch.device | str = "cpu") -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as file:
                 held = sum(part.file_size for part in file.infolist())
-            if held > path.stat().st_size:  # torch.save compresses nothing
-                raise ValueError(f"it would unpack to {held} bytes")
+                if held > path.stat().st_size:  # torch.save compresses nothing
+                    raise ValueError(f"it would unpack to {held} bytes")
+                if wrong := file.testzip():  # torch does not look at the checksums
+                    raise ValueError(f"{wrong} is damaged")
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)

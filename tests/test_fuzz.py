@@ -1,0 +1,157 @@
+"""A fuzz of suite files, checkpoints and results folders: right, or one line; nothing runs, memory is bounded."""
+
+import copy
+import io
+import json
+import math
+import pickle
+import re
+import zipfile
+from dataclasses import asdict
+from hashlib import sha256
+
+import pytest
+import torch
+import toy
+import yaml
+from fuzzing import MARKER, Hostile, counts, damaged, one_line, run
+from hand_made import entry, write
+from hypothesis import strategies as st
+
+from lmsa_bench import suite
+from lmsa_bench.errors import UserError
+from lmsa_bench.results.journal import Journal, rows
+from lmsa_bench.trial import checkpoint
+
+GOOD = """suite: mine
+tasks: [digits_c, digits_flip]
+seeds: 2
+epochs: 3
+batch_size: 32
+curves: false
+figures: [accuracies]
+plugins: [json]
+resources: {cpu: 1, gpu: 0.5}
+weights: {wrn_10_1: evil.py}
+rows:
+  no_adaptation: {ranked: false}
+  full: {grid: {lr: [1e-3, 0.01], weight_decay: 0}}
+  slow: {method: lmsa, epochs: 2, tasks: [digits_flip], grid: {rho: [1, 0.1], costate_penalty: true}}
+  lift: {grid: {lr: 1e-3, order: [front_to_end, random]}}
+"""
+TOKENS = re.split(r"([\s,\[\]{}:]+)", GOOD)
+WORDS = [i for i, token in enumerate(TOKENS) if re.match(r"\w", token)]
+TAGS = ["python/object/apply:os.system", "python/object/new:os.system", "python/name:os.system", "python/module:os"]
+TAGS += ["int", "float", "str", "bool", "null", "timestamp", "binary", "set", "omap", "pairs", "map", "seq", "none"]
+VALUES = [
+    *(f"!!{tag} ['touch {MARKER}']" for tag in TAGS),
+    *(f"!!{tag} {value}" for tag in TAGS for value in ("x", '""', "010", "7")),
+    *("&a [*a]", "&a {a: *a}", "*none", "<<: {a: 1}", "&a 3", ".nan", ".inf", "-.inf", "1e999", "9" * 400, "9" * 5000),
+    *("010", "1:30", "0x10", "0b1", "1_000", "-0", "+1", "0.5", "1e-3", "-1", "2147483648", f"[{2**63}]", "[3, 1, 3]"),
+    *("true", "yes", "off", "null", "~", '""', "'a b'", '"\\0"', '"\\ud800"', '"a\\nb"', "é", "\u2028", "日本", "\x7f"),
+    *("evil.py", "[evil]", "none.py", "~none_such/x", "../x", "a" * 300, "2026-01-01", "@", "%a", "`", "|", ">", "? a"),
+    *("[" * 60 + "]" * 60, "[" * 3000, "{a: " * 60 + "1" + "}" * 60, "[]", "{}", "[full, lift]", "{lr: 1}", "digits_c"),
+]
+BOMB = "".join(f"  b{i}: &b{i} [{', '.join([f'*b{i - 1}' if i else 'x'] * 9)}]\n" for i in range(14))
+KNOWN = [
+    *(GOOD.replace("seeds: 2", f"seeds: {text}") for text in ("010", "1:30", "0x10", f"[{10**30}]", '!!int ""')),
+    *(
+        GOOD.replace("epochs: 3", f"epochs: {text}")
+        for text in (f"{10**30}", "!!timestamp x", '!!float ""', "!!int 010")
+    ),
+    *(GOOD.replace("evil.py", text) for text in ('"a\\0b"', '"\\ud800"', "~none_such/x")),
+    *(GOOD.replace("[json]", text) for text in ('["a\\0.py"]', '["a\\nb"]', "[stops.py]", "[lines.py]")),
+    *(GOOD.replace(f"{key}:", f"{key}:\n{BOMB}  x:", 1) for key in ("weights", "resources", "suite", "tasks")),
+    *(GOOD + BOMB.replace("  ", ""), GOOD + "? {a: b}\n: 1\n", GOOD + "\x01", GOOD + "!!bool x: 1\n"),
+    GOOD.replace("seeds: 2", "seeds: 10000").replace("0.01]", f"0.01, {', '.join(map(str, range(1, 5000)))}]"),
+]
+
+
+@st.composite
+def suites(draw):
+    """The good file with one to four of: a word replaced, tagged, doubled or nested; a line lost or doubled; bytes."""
+    tokens = copy.copy(TOKENS)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.sampled_from(WORDS))
+        kind = draw(st.sampled_from(["value", "value", "word", "text", "tag", "twice", "nest", "lose"]))
+        if kind == "value":
+            tokens[at] = draw(st.sampled_from(VALUES))
+        elif kind == "word":
+            tokens[at] = tokens[draw(st.sampled_from([i for i in WORDS if TOKENS[i] not in ("plugins", "evil.py")]))]
+        elif kind == "text":
+            tokens[at] = draw(st.text(max_size=12))
+        elif kind == "tag":
+            tokens[at] = f"!!{draw(st.sampled_from(TAGS))} {tokens[at]}"
+        elif kind == "twice":
+            tokens[at] = f"{tokens[at]}: 1, {tokens[at]}"
+        elif kind == "nest":
+            tokens[at] = f"[{tokens[at]}, {{a: {tokens[at]}}}]"
+        else:
+            tokens[at] = ""
+    lines = "".join(tokens).splitlines(keepends=True)
+    if draw(st.booleans()) and lines:
+        at = draw(st.integers(0, len(lines) - 1))
+        lines[at] *= draw(st.sampled_from([0, 2]))
+    text = "".join(lines)
+    return draw(damaged(text.encode("utf-8", "replace"))) if text and draw(st.booleans()) else text
+
+
+def means(value, text):
+    """Whether that value is what the text of one scalar says."""
+    if isinstance(value, bool):
+        return text.lower() in (("true", "yes", "on") if value else ("false", "no", "off"))
+    if value is None:
+        return text.lower() in ("null", "~", "", "none")
+    if isinstance(value, str):
+        return value == text
+    return (int(text) if isinstance(value, int) else float(text)) == value
+
+
+def listed(raw):
+    return raw if isinstance(raw, list) else [raw]
+
+
+def says(found, raw):
+    """Compares a suite with its text, of which PyYAML's own reader made lists, mappings and unread scalars."""
+    assert found.name == raw["suite"] and list(found.tasks) == list(dict.fromkeys(raw["tasks"]))
+    seeds = raw.get("seeds", "3")
+    assert {t.seed for t in found.trials} == set(range(int(seeds)) if isinstance(seeds, str) else map(int, seeds))
+    assert {t.task for t in found.trials} <= set(found.tasks)
+    assert all(means(t.batch_size, raw.get("batch_size", "64")) for t in found.trials)
+    assert all(means(t.curves, raw.get("curves", "false")) for t in found.trials)
+    resources = raw.get("resources", {})
+    assert found.cpus == float(resources.get("cpu", 1)) and found.gpus == float(resources.get("gpu", 0))
+    assert "figures" not in raw or list(found.figures) == list(dict.fromkeys(raw["figures"]))
+    if any(row and "each" in row for row in raw["rows"].values()):
+        return
+    assert [row.name for row in found.rows] == list(raw["rows"])
+    for row in found.rows:
+        own = raw["rows"][row.name] or {}
+        own = own if isinstance(own, dict) else {}
+        trials = [t for t in found.trials if t.configuration in row.configurations]
+        assert {t.method for t in trials} <= {own.get("method", row.name), row.name}
+        assert {t.epochs for t in trials} <= {0, int(own.get("epochs", raw.get("epochs", 10)))}
+        assert {t.task for t in trials} <= set(own.get("tasks", found.tasks))
+        assert means(row.ranked, own.get("ranked", "true"))
+        for name, texts in own.get("grid", {}).items() if "task_grids" not in own else ():
+            values = {t.hparams[name] for t in trials}
+            assert all(any(means(value, text) for text in listed(texts)) for value in values)
+            assert not trials or all(any(means(value, text) for value in values) for text in listed(texts))
+
+
+@counts(120, 1000)
+def test_a_suite_file_is_what_its_text_says_or_one_line(tmp_path, count):
+    (tmp_path / "evil.py").write_text(f"open({MARKER!r}, 'w')\n")
+    (tmp_path / "stops.py").write_text("raise SystemExit\n")
+    (tmp_path / "lines.py").write_text("raise ValueError('two\\nlines')\n")
+    path = tmp_path / "suite.yaml"
+
+    def check(text):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "replace"))
+        found = one_line(lambda: suite.load(str(path)))
+        if found is not None:
+            says(found, yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader))
+
+    check(GOOD)
+    assert suite.load(str(path)).trials
+    run(check, suites(), count, KNOWN)
