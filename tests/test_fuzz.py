@@ -3,10 +3,8 @@
 import copy
 import io
 import json
-import math
 import pickle
 import re
-import zipfile
 from dataclasses import asdict
 from hashlib import sha256
 
@@ -139,7 +137,7 @@ def says(found, raw):
             assert not trials or all(any(means(value, text) for value in values) for text in listed(texts))
 
 
-@counts(120, 1000)
+@counts(80, 1000)
 def test_a_suite_file_is_what_its_text_says_or_one_line(tmp_path, count):
     (tmp_path / "evil.py").write_text(f"open({MARKER!r}, 'w')\n")
     (tmp_path / "stops.py").write_text("raise SystemExit\n")
@@ -155,3 +153,101 @@ def test_a_suite_file_is_what_its_text_says_or_one_line(tmp_path, count):
     check(GOOD)
     assert suite.load(str(path)).trials
     run(check, suites(), count, KNOWN)
+
+
+def _as_written(found, line):
+    """Whether a record or result holds all that its line says, as Python's own reader has it."""
+    plain = json.loads(json.dumps(asdict(found)))
+    return all(repr(_floats(plain[name])) == repr(_floats(value)) for name, value in json.loads(line).items())
+
+
+def _floats(value):
+    if isinstance(value, list):
+        return [_floats(one) for one in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+JSON = [
+    *(b"[" * 100_000, b'{"a":' * 3000, b"[]", b"null", b"", b"\n", b"\xff", b'{"trial": 1}', b"{}", b"NaN"),
+    *(b'{"format": NaN}', b'{"format": [1]}', b'{"format": 1e400}'),
+]
+FILES = ("trial.json", "records.jsonl", "result.json", "../../lmsa_bench.json")
+
+
+@counts(60, 400)
+def test_a_results_folder_is_what_its_files_say_or_one_line(tmp_path, count):
+    made = entry("t", "m", {"lr": 1e-3, "order": "random"}, 1, [0.1, 0.3, 0.2], 0.7, layers=(0, 3), variant="noise")
+    write(Journal(tmp_path), made)
+    folder = tmp_path / "trials" / made.trial.id
+    whole = {name: (folder / name).read_bytes() for name in FILES}
+
+    def check(case):
+        name, content = case
+        for other, text in whole.items():
+            (folder / other).write_bytes(text)
+        (folder / name).write_bytes(content)
+        one_line(lambda: Journal(tmp_path).finished())
+        one_line(lambda: Journal(tmp_path).result(made.trial.id))
+        found = one_line(lambda: Journal(tmp_path).entry(made.trial.id))
+        if found is not None:
+            assert found.trial == made.trial
+            rows([found])
+            lines = (folder / "records.jsonl").read_bytes().splitlines()
+            assert len(lines) == len(found.records) and all(map(_as_written, found.records, lines))
+            assert _as_written(found.result, (folder / "result.json").read_bytes())
+
+    known = [(name, content) for name in FILES for content in JSON]
+    long = whole["result.json"].replace(b'"flops":0', b'"flops":%d' % 10**30)
+    known += [("result.json", long), ("result.json", whole["result.json"].replace(b'"reason":""', b'"reason":7'))]
+    known += [("result.json", whole["result.json"].replace(b'"reason"', b'"raeson"'))]
+    known += [("trial.json", whole["trial.json"].replace(b"0.001", b"0.002"))]
+    strategy = st.sampled_from(FILES).flatmap(lambda name: st.tuples(st.just(name), damaged(whole[name])))
+    run(check, strategy, count, known)
+
+
+def _digested(content: bytes) -> bytes:
+    return sha256(content).digest() + content
+
+
+def _saved(content) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@counts(40, 200)
+def test_a_checkpoint_is_a_whole_one_or_one_line(tmp_path, count):
+    states = [{"epoch": n, "parameters": {0: [torch.full((3,), float(n))]}} for n in (1, 2)]
+    for state in states:
+        checkpoint.save(tmp_path, state)
+    names = ("checkpoint.pt", "checkpoint.previous.pt")
+    whole = [(tmp_path / name).read_bytes() for name in names]
+
+    def check(case):
+        for name, content in zip(names, case, strict=True):
+            (tmp_path / name).write_bytes(content)
+        found = one_line(lambda: checkpoint.load(tmp_path, torch.device("cpu")))
+        if found is not None:
+            assert found["epoch"] in ((2, 1) if case[0] == whole[0] else (1,))
+            assert torch.equal(found["parameters"][0][0], torch.full((3,), float(found["epoch"])))
+
+    # Whole by their digests, but not by this program.
+    hostile = [pickle.dumps(Hostile(n), protocol) for n in range(len(Hostile.CALLS)) for protocol in (0, 2, 4)]
+    known = [(_digested(content), whole[1]) for content in [*hostile, b"", b"x", *map(_saved, map(Hostile, range(2)))]]
+    last, before = damaged(whole[0]), damaged(whole[1])
+    run(check, st.tuples(st.just(whole[0]) | last, before) | st.tuples(last, st.just(whole[1])), count, known)
+
+
+def test_a_checkpoint_of_something_else_is_one_line(tmp_path):
+    (tmp_path / "own").mkdir()
+    other = toy.run(toy.trial("full"), tmp_path)
+    next(other.epochs())
+    other._save()
+    state = checkpoint.load(tmp_path, torch.device("cpu"))
+    wrong = [{}, {"optimizer": {}}, *({k: v for k, v in state.items() if k != name} for name in ("epoch", "best"))]
+    wrong += [state | {"parameters": {0: [torch.zeros(1)]}}, state | {"layers": (99,)}, [1]]
+    for content in wrong:
+        checkpoint.save(tmp_path / "own", content)
+        with pytest.raises(UserError, match="its checkpoint does not fit") as error:
+            toy.run(toy.trial("full"), tmp_path / "own")
+        assert len(str(error.value).splitlines()) == 1

@@ -100,7 +100,7 @@ def read_batch(path: Path, labels: str, classes: int) -> Split:
 def read_corrupted(path: Path, labels: Path, severity: int) -> Split:
     """The images (n, 3, 32, 32) of one severity of a CIFAR-10-C file, and their labels; raises UserError."""
     images, numbers = _array(path), _array(labels)
-    count = len(numbers) // SEVERITIES
+    count = numbers.size // SEVERITIES
     if numbers.dtype.kind not in "ui" or numbers.ndim != 1 or not count or len(numbers) % SEVERITIES:
         raise UserError(f"{labels}: {_described(numbers)}, expected as many labels for each of {SEVERITIES} severities")
     expected = (len(numbers), *SHAPE[1:], SHAPE[0])
