@@ -247,6 +247,8 @@ def _trials(
             if task_name not in suite["tasks"]:
                 known = nearest(task_name, suite["tasks"])
                 raise UserError(f"{where}.{key}: {task_name!r} is not one of the suite's: {known}")
+    if fields["tasks"] is not None:
+        refuse_empty(fields["tasks"], f"{where}.tasks")
     for task, options, variants in tasks:
         if fields["tasks"] is not None and task.name not in fields["tasks"]:
             continue

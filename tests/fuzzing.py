@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from lmsa_bench.errors import UserError
 
 MOST_MEMORY = 384 << 20  # bytes that a whole run of cases may add to the process, at its highest
-MARKER = "/tmp/lmsa_bench_fuzz_marker"  # what every hostile file tries to create
+# What every hostile file tries to create: of this process, and of one length in all of them.
+MARKER = f"{tempfile.gettempdir()}/lmsa_bench_fuzz_{os.getpid():08}"
 
 
 def counts(fast: int, full: int) -> Any:
@@ -26,7 +28,9 @@ def run(check: Callable[[Any], None], cases: st.SearchStrategy[Any], count: int,
 
     def one(case: Any) -> None:
         check(case)
-        assert not os.path.exists(MARKER), "code was executed"
+        if os.path.exists(MARKER):
+            Path(MARKER).unlink()
+            raise AssertionError("code was executed")
 
     Path(MARKER).unlink(missing_ok=True)
     before = _reset_peak()

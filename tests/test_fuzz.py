@@ -39,6 +39,41 @@ rows:
 """
 TOKENS = re.split(r"([\s,\[\]{}:]+)", GOOD)
 WORDS = [i for i, token in enumerate(TOKENS) if re.match(r"\w", token)]
+DIGITS = [i for i in WORDS if TOKENS[i][0].isdigit()]
+NUMBERS = [
+    "1",
+    "2",
+    "7",
+    "0",
+    "-1",
+    "+3",
+    "0.5",
+    ".5",
+    "5.",
+    "1e-3",
+    "1E2",
+    "3e0",
+    "1.0",
+    "1e400",
+    ".inf",
+    ".NaN",
+    "007",
+]
+NUMBERS += [
+    "010",
+    "08",
+    "1:30",
+    "0x10",
+    "0o7",
+    "1_0",
+    "1_000.5",
+    "!!int 3",
+    "!!float 3",
+    '"3"',
+    "[1, 2, 2]",
+    "[5, 3]",
+    f"{2**64}",
+]
 TAGS = ["python/object/apply:os.system", "python/object/new:os.system", "python/name:os.system", "python/module:os"]
 TAGS += ["int", "float", "str", "bool", "null", "timestamp", "binary", "set", "omap", "pairs", "map", "seq", "none"]
 VALUES = [
@@ -61,18 +96,21 @@ KNOWN = [
     *(GOOD.replace("[json]", text) for text in ('["a\\0.py"]', '["a\\nb"]', "[stops.py]", "[lines.py]")),
     *(GOOD.replace(f"{key}:", f"{key}:\n{BOMB}  x:", 1) for key in ("weights", "resources", "suite", "tasks")),
     *(GOOD + BOMB.replace("  ", ""), GOOD + "? {a: b}\n: 1\n", GOOD + "\x01", GOOD + "!!bool x: 1\n"),
+    GOOD.replace("tasks: [digits_flip], ", "tasks: [], "),
     GOOD.replace("seeds: 2", "seeds: 10000").replace("0.01]", f"0.01, {', '.join(map(str, range(1, 5000)))}]"),
 ]
 
 
 @st.composite
 def suites(draw):
-    """The good file with one to four of: a word replaced, tagged, doubled or nested; a line lost or doubled; bytes."""
+    """The good file with one to three words replaced or tagged, a line lost or doubled, or damaged bytes."""
     tokens = copy.copy(TOKENS)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.sampled_from(WORDS))
-        kind = draw(st.sampled_from(["value", "value", "word", "text", "tag", "twice", "nest", "lose"]))
-        if kind == "value":
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
+        kind = draw(st.sampled_from(["number"] * 4 + ["value", "word", "text", "tag", "twice", "nest", "lose"]))
+        at = draw(st.sampled_from(DIGITS if kind == "number" else WORDS))
+        if kind == "number":
+            tokens[at] = draw(st.sampled_from(NUMBERS))
+        elif kind == "value":
             tokens[at] = draw(st.sampled_from(VALUES))
         elif kind == "word":
             tokens[at] = tokens[draw(st.sampled_from([i for i in WORDS if TOKENS[i] not in ("plugins", "evil.py")]))]
@@ -87,11 +125,11 @@ def suites(draw):
         else:
             tokens[at] = ""
     lines = "".join(tokens).splitlines(keepends=True)
-    if draw(st.booleans()) and lines:
+    if draw(st.integers(0, 3)) == 3 and lines:
         at = draw(st.integers(0, len(lines) - 1))
         lines[at] *= draw(st.sampled_from([0, 2]))
     text = "".join(lines)
-    return draw(damaged(text.encode("utf-8", "replace"))) if text and draw(st.booleans()) else text
+    return draw(damaged(text.encode("utf-8", "replace"))) if text and draw(st.integers(0, 3)) == 3 else text
 
 
 def means(value, text):
@@ -137,7 +175,7 @@ def says(found, raw):
             assert not trials or all(any(means(value, text) for value in values) for text in listed(texts))
 
 
-@counts(80, 1000)
+@counts(80, 4000)
 def test_a_suite_file_is_what_its_text_says_or_one_line(tmp_path, count):
     (tmp_path / "evil.py").write_text(f"open({MARKER!r}, 'w')\n")
     (tmp_path / "stops.py").write_text("raise SystemExit\n")
@@ -145,7 +183,10 @@ def test_a_suite_file_is_what_its_text_says_or_one_line(tmp_path, count):
     path = tmp_path / "suite.yaml"
 
     def check(text):
-        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "replace"))
+        content = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+        if re.search(rb"plugins.{0,40}evil", content, re.DOTALL):  # a plugin that is named is trusted, and runs
+            return
+        path.write_bytes(content)
         found = one_line(lambda: suite.load(str(path)))
         if found is not None:
             says(found, yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader))
@@ -174,7 +215,7 @@ JSON = [
 FILES = ("trial.json", "records.jsonl", "result.json", "../../lmsa_bench.json")
 
 
-@counts(60, 400)
+@counts(60, 1200)
 def test_a_results_folder_is_what_its_files_say_or_one_line(tmp_path, count):
     made = entry("t", "m", {"lr": 1e-3, "order": "random"}, 1, [0.1, 0.3, 0.2], 0.7, layers=(0, 3), variant="noise")
     write(Journal(tmp_path), made)
@@ -215,7 +256,7 @@ def _saved(content) -> bytes:
     return buffer.getvalue()
 
 
-@counts(40, 200)
+@counts(40, 800)
 def test_a_checkpoint_is_a_whole_one_or_one_line(tmp_path, count):
     states = [{"epoch": n, "parameters": {0: [torch.full((3,), float(n))]}} for n in (1, 2)]
     for state in states:
