@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -74,6 +75,7 @@ class Hostile:
         return self.CALLS[self.call]
 
 
+HOSTILE = [pickle.dumps(Hostile(n), protocol) for n in range(len(Hostile.CALLS)) for protocol in range(6)]
 LENGTHS = (b"\xff", b"\x00" * 4, b"\xff\xff\xff\x7f", b"\xff" * 8, b"\x00\x00\x00\x00\x00\x10\x00\x00")
 
 
