@@ -1,9 +1,10 @@
 """YAML files and values that users wrote, each checked before anything is made of it."""
 
+import itertools
 import math
 import re
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.errors import UserError, nearest, one_line
 
+MOST_VALUES = 500_000  # of a file, aliases counted as what they stand for
 _REPR = reprlib.Repr()  # looks at a few items only: aliases make texts of terabytes out of a few lines
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxlong = 3, 80, 80
 
@@ -46,6 +48,12 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in pairs if tag.rsplit(":", 1)[1] in ("bool", "null", "merge")]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# Values that JSON has too: no dates, bytes or sets.
+_Loader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rsplit(":", 1)[1] in ("map", "seq", "str", "float", "bool", "null")
+}
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 # YAML 1.1 reads 010 as 8 and 1:30 as 90: here they are no numbers.
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
@@ -74,6 +82,8 @@ def parse(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not YAML: {one_line(error)}") from None
     except (LookupError, AttributeError):
         raise UserError(f"{path}: not YAML: a value is not of the type that its tag names") from None
+    if len(list(itertools.islice(_values(content), MOST_VALUES + 1))) > MOST_VALUES:
+        raise UserError(f"{path}: has more than {MOST_VALUES} values; are there aliases of aliases?")
     if not isinstance(content, dict):
         raise UserError(f"{path}: a suite file is a mapping of keys to values")
     return content
@@ -112,6 +122,15 @@ def refuse_empty(values: Collection[Any], where: str) -> None:
     """Raises UserError where there are no values."""
     if not values:
         raise UserError(f"{where}: is empty; name at least one")
+
+
+def _values(content: Any) -> Iterator[Any]:
+    """The content and all values below it, each as often as it stands there: without end where it holds itself."""
+    waiting = [content]
+    while waiting:
+        yield (value := waiting.pop())
+        if isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
 
 
 def _short(value: Any) -> str:

@@ -96,6 +96,12 @@ KNOWN = [
     *(GOOD.replace(f"{key}:", f"{key}:\n{BOMB}  x:", 1) for key in ("weights", "resources", "suite", "tasks")),
     *(GOOD + BOMB.replace("  ", ""), GOOD + "? {a: b}\n: 1\n", GOOD + "\x01", GOOD + "!!bool x: 1\n"),
     GOOD.replace("tasks: [digits_flip], ", "tasks: [], "),
+    # Values that no check looks at: an alias that holds itself, dates, aliases of aliases.
+    *(
+        GOOD.replace("epochs: 2", f"task_grids: {{digits_c: {{rho: {text}}}}}")
+        for text in ("&a [*a]", "2026-01-01", "!!timestamp 2026-01-01")
+    ),
+    GOOD.replace("epochs: 2", "task_grids: {digits_c: {rho: *b13}}").replace("rows:", f"weights:\n{BOMB}rows:"),
     GOOD.replace("seeds: 2", "seeds: 10000").replace("0.01]", f"0.01, {', '.join(map(str, range(1, 5000)))}]"),
 ]
 
