@@ -219,9 +219,11 @@ class Run:
 
     def _resume(self) -> None:
         saved = checkpoint.load(self.folder, self.device)
-        if saved is None or self.update is None or saved.pop("origin") != self.origin:
+        if saved is None or self.update is None:
             return
         try:
+            if saved.pop("origin") != self.origin:
+                return
             self.update.optimizer.load_state_dict(saved.pop("optimizer"))
             parameters, self.best_parameters = saved.pop("parameters"), saved.pop("best_parameters")
             self.state = {name: saved.pop(name) for name in self.state}
