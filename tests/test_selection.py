@@ -128,6 +128,8 @@ def test_protocols_and_data_are_not_mixed():
             only_cell(entries)
     two_tasks = [entry("t", "m", {}, 0), entry("u", "m", {}, 0, data="other")]
     assert len(cells(suite_of({"row": two_tasks}), rows(two_tasks))) == 2
+    two_variants = [entry("t", "m", {}, 0, variant="fog"), entry("t", "m", {}, 0, variant="snow", data="other")]
+    assert only_cell(two_variants).n == 1  # each corruption has a file, and so a fingerprint, of its own
 
 
 grids = st.lists(

@@ -94,7 +94,7 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
 
 
 def refuse_mixtures(table: pa.Table) -> None:
-    """Raises UserError where trials of two protocols, or one task's of two versions of its data, stand in a table."""
+    """Raises UserError where trials of two protocols, or of two versions of one variant's data, stand in a table."""
     protocols = pc.unique(table["protocol"]).to_pylist()
     if len(protocols) > 1:
         raise UserError(
@@ -102,10 +102,11 @@ def refuse_mixtures(table: pa.Table) -> None:
             "anew into another results folder"
         )
     data = defaultdict(set)
-    for row in table.select(["task", "provenance"]).group_by(["task", "provenance"]).aggregate([]).to_pylist():
+    columns = ["task", "variant", "provenance"]  # variants may lie in files, and so have fingerprints, of their own
+    for row in table.select(columns).group_by(columns).aggregate([]).to_pylist():
         if row["provenance"] and (fingerprint := json.loads(row["provenance"]).get("data")):
-            data[row["task"]].add(fingerprint)
-    for task, fingerprints in data.items():
+            data[row["task"], row["variant"]].add(fingerprint)
+    for (task, _), fingerprints in data.items():
         if len(fingerprints) > 1:
             raise UserError(
                 f"task {task}: its results come from different data (fingerprints {', '.join(sorted(fingerprints))}): "
