@@ -1,11 +1,15 @@
 """The published data sets in small: the real layout, a few images that differ from each other."""
 
+import gzip
 import pickle
+import struct
 import tarfile
 
 import numpy as np
+import torch
 from PIL import Image
 
+from lmsa_bench.seeding import generator
 from lmsa_bench.tasks import imagenet
 from lmsa_bench.tasks.published import CIFAR10, CIFAR10_C, CIFAR100
 
@@ -88,3 +92,19 @@ def tar(path, folder, mode="w:gz"):
     with tarfile.open(path, mode) as file:
         file.add(folder, folder.name)
     return path
+
+
+def idx(values):
+    """The bytes of an IDX file of bytes."""
+    return struct.pack(f">{1 + values.dim()}I", 0x0800 + values.dim(), *values.shape) + values.numpy().tobytes()
+
+
+def write_fashion(folder, items):
+    """Noise in the layout of torchvision's download: images as plain files, labels as .gz."""
+    folder.mkdir(parents=True)
+    for which, count in items.items():
+        draw = generator(0, "noise", which)
+        images = torch.randint(256, (count, 28, 28), generator=draw, dtype=torch.uint8)
+        labels = (torch.arange(count) % 10).to(torch.uint8)
+        (folder / f"{which}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{which}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))

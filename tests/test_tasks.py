@@ -1,11 +1,11 @@
 """The contract of every registered task, and the errors of its files."""
 
 import gzip
-import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from small_sets import idx, write_fashion
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.seeding import generator
@@ -17,6 +17,7 @@ COUNTS = {
     "digits_c": (20, 10, 60),
     "digits_flip": (20, 10, 60),
     "digits_super": (20, 10, 60),
+    "digits_random": (20, 10, 60),
     "digits_masked": (20, 10, 60),
     "digit_pairs_c": (5, 5, 15),
     "fashion_c": (100, 10, 890),
@@ -25,22 +26,6 @@ COUNTS = {
     "fashion_pairs_c": (5, 10, 40),
 }
 PAIRS = {"digit_pairs_c", "fashion_pairs_c"}
-
-
-def idx(values):
-    """The bytes of an IDX file of bytes."""
-    return struct.pack(f">{1 + values.dim()}I", 0x0800 + values.dim(), *values.shape) + values.numpy().tobytes()
-
-
-def write_fashion(folder, items):
-    """Noise in the layout of torchvision's download: images as plain files, labels as .gz."""
-    folder.mkdir(parents=True)
-    for which, count in items.items():
-        draw = generator(0, "noise", which)
-        images = torch.randint(256, (count, 28, 28), generator=draw, dtype=torch.uint8)
-        labels = (torch.arange(count) % 10).to(torch.uint8)
-        (folder / f"{which}-images-idx3-ubyte").write_bytes(idx(images))
-        (folder / f"{which}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
 
 
 @pytest.fixture(autouse=True)
