@@ -1,5 +1,6 @@
 """What a user did wrong, in one line."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -17,11 +18,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def exit_status(main: Callable[[], int]) -> int:
-    """Runs a command and returns its exit status: 2 with one line on stderr after a user's error, 130 after Ctrl-C."""
+    """Runs a command and returns its exit status.
+
+    2 with one line on stderr after a user's error or on a full disk, 130 after Ctrl-C.
+    """
     try:
         return main()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}: make room and run the same command again to go on", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)

@@ -1,5 +1,6 @@
 """From a YAML file of tune_configs/ to a checked list of trials."""
 
+import hashlib
 import inspect
 import itertools
 import math
@@ -20,14 +21,12 @@ from lmsa_bench.results.summary import DEFAULT_FIGURES
 from lmsa_bench.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
-from lmsa_bench.trial.spec import Trial, Value
+from lmsa_bench.trial.spec import Trial, Value, canonical
 
-CONFIGS = [
-    Path(__file__).parent / "tune_configs",
-    Path(__file__).parents[1] / "tune_configs",
-]  # a wheel's, a checkout's
+CONFIGS = (Path(__file__).parent / "tune_configs").resolve()  # in a checkout a link to the folder at the top
 MOST_TRIALS = 100_000
 MOST_SEEDS = 10_000
+MOST_SECONDS = 10_000_000  # of a timeout
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ class Suite:
     plugins: tuple[str, ...] = ()
     cpus: float = 1  # of one trial
     gpus: float = 0
+    timeout: float = 0  # seconds without an epoch after which a trial's worker is taken to hang; 0: never
+    config: str = ""  # hash of all that the file says
     figures: tuple[str, ...] = DEFAULT_FIGURES
 
     def only(self, tasks: Collection[str], rows: Collection[str]) -> "Suite":
@@ -92,7 +93,11 @@ _ROW: dict[str, Any] = {
     "each": (str | list[str], []),
     "task_grids": (dict[str, dict[str, Any]], {}),
 }
-_RESOURCES: dict[str, Any] = {"cpu": (NonNegative, 1), "gpu": (NonNegative, 0)}
+_RESOURCES: dict[str, Any] = {
+    "cpu": (NonNegative, 1),
+    "gpu": (NonNegative, 0),
+    "timeout": (Annotated[NonNegative, Le(MOST_SECONDS)], 3600),
+}
 
 
 def load(name: str, seeds: int | None = None) -> Suite:
@@ -134,6 +139,8 @@ def load(name: str, seeds: int | None = None) -> Suite:
         tuple(str(_beside(path, plugin)) for plugin in raw["plugins"]),
         resources["cpu"],
         resources["gpu"],
+        resources["timeout"],
+        hashlib.sha256(canonical(raw).encode()).hexdigest()[:16],
         tuple(dict.fromkeys(raw["figures"])),
     )
 
@@ -145,7 +152,7 @@ def _beside(path: Path, plugin: str) -> str:
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
-    known = {path.stem: path for folder in CONFIGS for path in sorted(folder.glob("*.yaml"))}
+    known = {path.stem: path for path in CONFIGS.glob("*.yaml")}
     if name not in known:
         raise UserError(f"unknown suite {name!r}: {nearest(name, known)}, or the path of a .yaml file")
     return known[name]

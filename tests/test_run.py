@@ -61,6 +61,35 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before(tmp_path):
     assert toy.untimed(list(again.epochs())) == expected[2:]
 
 
+def resumable(folder, provenance=None):
+    """A trial of four epochs with checkpoints after the second and third, and the run that would take it up."""
+    folder.mkdir()
+    asked = toy.trial("full", epochs=4)
+    epochs = toy.run(asked, folder, provenance=provenance).epochs()
+    for _ in range(4):
+        next(epochs)
+    return asked
+
+
+def test_without_a_whole_checkpoint_a_trial_starts_anew(tmp_path):
+    asked = resumable(tmp_path / "own")
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        path = tmp_path / "own" / name
+        path.write_bytes(path.read_bytes()[:-7])
+    again = toy.run(asked, tmp_path / "own")
+    assert again.state["epoch"] == 0
+    (tmp_path / "whole").mkdir()
+    assert toy.untimed(again.epochs()) == toy.untimed(toy.run(asked, tmp_path / "whole").epochs())
+
+
+@pytest.mark.parametrize("changed", ["data", "source"])
+def test_a_checkpoint_of_other_data_is_none(changed, tmp_path):
+    facts = {"data": "a", "source": "b", "command": "one"}
+    asked = resumable(tmp_path / "own", facts)
+    assert toy.run(asked, tmp_path / "own", provenance=facts | {"command": "two"}).state["epoch"] == 3
+    assert toy.run(asked, tmp_path / "own", provenance=facts | {changed: "c"}).state["epoch"] == 0
+
+
 def test_checkpoints_are_written_whole_and_read_without_running_code(tmp_path):
     assert checkpoint.load(tmp_path, toy.CPU) is None
     checkpoint.save(tmp_path, {"epoch": 1, "tensor": torch.ones(2)})

@@ -73,7 +73,7 @@ def test_published_twice_and_with_a_lost_cursor_it_is_the_same(journal):
     assert opened.publish(journal, "suite") == 0
     first = assert_mirrored(journal)
     (journal.root / CURSOR).unlink()
-    assert ResultStore(opened.uri).publish(journal, "suite") == 8
+    assert ResultStore(opened.uri).publish(journal, "suite") == 0
     again = assert_mirrored(journal)
     assert {key: run.info.run_id for key, run in first.items()} == {key: run.info.run_id for key, run in again.items()}
 
@@ -185,11 +185,13 @@ def test_a_database_that_was_deleted_is_filled_again(journal):
 
 def test_summary_is_on_the_suites_run(journal, tmp_path):
     filled(journal, 1)
-    (tmp_path / "table.txt").write_text("method  t\n")
+    summary = journal.root / "summary" / "suite"
+    summary.mkdir(parents=True)
+    (summary / "table.txt").write_text("method  t\n")
     opened = ResultStore(default_uri(journal.root))
     opened.publish(journal, "suite")
-    opened.publish_summary("suite", [tmp_path / "table.txt"])
-    opened.publish_summary("suite", [tmp_path / "table.txt"])
+    opened.publish_summary(journal, "suite")
+    opened.publish_summary(journal, "suite")
     (run,) = opened._runs("tags.`lmsa.suite_key` = 'suite'")
     assert "method  t" in run.data.tags["mlflow.note.content"]
     assert [path.name for path in (journal.root / "artifacts").glob("*/artifacts/*")] == ["table.txt"]
@@ -291,6 +293,8 @@ def test_a_server_that_dies_and_comes_back_gets_everything_once(journal, tmp_pat
         server = start()
         ResultStore(uri).publish(journal, "suite")
         assert_mirrored(journal, uri)
-        ResultStore(uri).publish_summary("suite", [journal.root / CURSOR])
+        (journal.root / "summary" / "suite").mkdir(parents=True)
+        (journal.root / "summary" / "suite" / "table.txt").write_text("method  t\n")
+        ResultStore(uri).publish_summary(journal, "suite")
     finally:
         os.killpg(server.pid, signal.SIGKILL)

@@ -67,10 +67,16 @@ def trial(method: str, epochs: int = 2, seed: int = 0, curves: bool = False, **g
     return Trial("toy", "", method, hparams(method, **given), seed, epochs if trained else 0, 16, curves)
 
 
-def run(asked: Trial, folder: Path, model: str = "wrn_10_1", parts: Splits | None = None) -> Run:
+def run(
+    asked: Trial,
+    folder: Path,
+    model: str = "wrn_10_1",
+    parts: Splits | None = None,
+    provenance: dict[str, Value] | None = None,
+) -> Run:
     method = METHODS.get(asked.method)(**asked.hparams)
     parts = parts or splits(folder, "", asked.seed)
-    return Run(asked, task(model), source_model(model), method, parts, folder, CPU)
+    return Run(asked, task(model), source_model(model), method, parts, folder, CPU, provenance)
 
 
 def untimed(records: Iterator[EpochRecord] | list[EpochRecord]) -> list[EpochRecord]:

@@ -1,12 +1,14 @@
 """The results folder: each trial's own folder is the truth, every file in it written in one piece."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from filelock import FileLock
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError
@@ -96,12 +98,17 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
     return pa.Table.from_pylist(columns, schema=SCHEMA)
 
 
+def _damaged(folder: Path, error: Exception) -> str:
+    return f"{folder}: cannot be read ({error}); remove it and run the suite again"
+
+
 class Journal:
     """The trials of a results folder; raises UserError where the folder cannot be used."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.trials = root / "trials"
+        self.suites_folder = root / "suites"
         marker = root / "lmsa_bench.json"
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
@@ -133,6 +140,27 @@ class Journal:
         """Writes how a trial ended; after this it is never run again, unless it failed."""
         write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
 
+    def lock(self, trial_id: str) -> FileLock:
+        """Held by the one process that runs a trial; the system lets go of it when that is killed."""
+        return FileLock(self.trials / trial_id / "lock", thread_local=False)
+
+    def add_suite(self, name: str, trial_ids: Collection[str]) -> None:
+        """Notes which trials a suite asks for, beside those that it asked for before."""
+        self.suites_folder.mkdir(exist_ok=True)
+        with FileLock(self.suites_folder / "lock"):
+            known = self.suites().get(name, set())
+            if not known.issuperset(trial_ids):
+                text = canonical(sorted(known.union(trial_ids)))
+                write_whole(self.suites_folder / f"{name}.json", text.encode())
+
+    def suites(self) -> dict[str, set[str]]:
+        """The trials that each suite asked for, started or not; without a damaged file's, which is written anew."""
+        found = {}
+        for path in sorted(self.suites_folder.glob("*.json")):
+            with suppress(ValueError):
+                found[path.stem] = set(json.loads(path.read_text()))
+        return found
+
     def ids(self) -> list[str]:
         """All trials that ever started."""
         return sorted(folder.name for folder in self.trials.iterdir() if (folder / "trial.json").exists())
@@ -143,11 +171,14 @@ class Journal:
         return {result.trial for result in ended if result is not None and result.status != "failed"}
 
     def result(self, trial_id: str) -> TrialResult | None:
-        """How a trial ended, None while it has not."""
+        """How a trial ended, None while it has not; raises UserError where that is damaged."""
+        path = self.trials / trial_id / "result.json"
         try:
-            return TrialResult(**json.loads((self.trials / trial_id / "result.json").read_text()))
+            return TrialResult(**json.loads(path.read_text()))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(_damaged(path.parent, error)) from None
 
     def entry(self, trial_id: str) -> Entry:
         """All that a trial's folder holds."""
@@ -156,7 +187,7 @@ class Journal:
             trial = Trial(**json.loads((folder / "trial.json").read_text()))
             return Entry(trial, self._records(trial_id), self.result(trial_id))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{folder}: cannot be read ({error}); remove it and run the suite again") from None
+            raise UserError(_damaged(folder, error)) from None
 
     def stamp(self, trial_id: str) -> str:
         """A text that changes whenever a trial's records or result do; nothing is read for it."""

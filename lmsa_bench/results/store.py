@@ -3,19 +3,22 @@
 import json
 import logging
 import os
+import uuid
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError
-from lmsa_bench.results.journal import Entry, Journal, epoch_record, rows
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
+from lmsa_bench.results import mirror
+from lmsa_bench.results.journal import Entry, Journal, rows
+from lmsa_bench.trial.spec import canonical
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,16 +26,19 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "lmsa_bench"
 CURSOR = "mlflow_cursor.json"
-TAG_LENGTH = 4900  # servers of MLflow 2 refuse more than 5,000 characters and MLflow 3 cuts at 8,000, silently
 BATCH = 800  # metrics a call; with params and tags below the limit of 1,000
 LIST_FROM = 20  # with so many unknown trials one listing of all runs costs less than a search for each
 LOCK_SECONDS = 60
+SUMMARY = "summary"  # in the cursor, among trials' ids
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # errors that a later try may not get
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # by default a server that is down blocks each call for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+Cursor = dict[str, dict[str, dict[str, str]]]  # URI -> suite -> trial -> stamp
 
 
 class StoreUnavailable(UserError):
@@ -44,107 +50,167 @@ def default_uri(results: Path) -> str:
     return f"sqlite:///{results.absolute()}/mlflow.db"
 
 
+def chosen_uri(asked: str | None, results: Path) -> str:
+    """The store that was asked for on the command line, else in the environment, else the folder's own."""
+    return asked or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
+
+
 class ResultStore:
     """An MLflow tracking store; raises UserError for a URI that cannot be one, StoreUnavailable while it is down."""
 
     def __init__(self, uri: str) -> None:
-        if "://" not in uri or uri.startswith("file:"):
+        if "://" not in uri or urlsplit(uri).scheme.partition("+")[0] not in SCHEMES:
             raise UserError(f"tracking URI {uri!r}: expected sqlite:///FILE or http://HOST:PORT")
-        self.uri = uri
+        self.uri, self.is_server = uri, uri.startswith(("http://", "https://"))
         self._database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+        if self._database is not None:
+            self._check_database(self._database)
         self._connection: tuple[MlflowClient, str] | None = None
 
-    def publish(self, journal: Journal, suite_name: str, trial_ids: Collection[str] | None = None) -> int:
-        """Brings these trials (default: all), if they have started, up to date; returns how many had something new."""
-        started = journal.ids()
-        wanted = started if trial_ids is None else sorted(set(started) & set(trial_ids))
-        try:
-            with FileLock(journal.root / "mlflow.lock", timeout=LOCK_SECONDS):
-                return self._publish(journal, suite_name, wanted)
-        except Timeout:
-            raise StoreUnavailable(f"another process is publishing {journal.root} to {self.uri}") from None
+    def publish(
+        self, journal: Journal, suite_name: str, trial_ids: Collection[str] | None = None, *, anew: bool = False
+    ) -> int:
+        """Brings these trials (default: all) up to date, with ``anew`` old ones too; returns how many were not."""
+        with self._publishing(journal) as cursor:
+            published = self._published(cursor, suite_name)
+            if anew:
+                published.clear()
+            wanted = sorted(set(journal.ids()).intersection(journal.ids() if trial_ids is None else trial_ids))
+            # The stamp is taken before the trial is read, so that what is written in between is published next time.
+            stamps = {trial: journal.stamp(trial) for trial in wanted}
+            pending = [trial for trial, stamp in stamps.items() if published.get(trial) != stamp]
+            if not pending:
+                return 0
+            written = 0
+            with self._calls():
+                parent = self._suite_run(suite_name)
+                known = self._known(pending)
+                for trial in pending:
+                    written += self._write(journal.entry(trial), suite_name, parent, known.get(trial))
+                    published[trial] = stamps[trial]
+            return written
 
     def table(self) -> pa.Table:
         """The journal's table (see journal.SCHEMA), from MLflow alone."""
         if self._database is not None and not self._database.exists():
             raise UserError(f"tracking database {self._database}: there is none; publish results first or name another")
         with self._calls():
-            entries = {entry.trial.id: entry for entry in map(_entry, self._runs()) if entry is not None}
-        return rows(entries.values())
+            doubled = _by_tag(self._runs(), mirror.KEY).values()
+            found = [[entry for run in runs if (entry := mirror.entry_of(run.data.tags))] for runs in doubled]
+        return rows(entries[0] for entries in found if entries)
 
-    def publish_summary(self, suite_name: str, files: Iterable[Path]) -> None:
-        """Puts a suite's table and figures on the suite's own run; a .txt file is also the run's description."""
+    def publish_summary(self, journal: Journal, suite_name: str) -> None:
+        """Puts a suite's table and figures on the suite's own run; the table is also the run's description."""
+        folder = journal.root / "summary" / suite_name
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        stamp = " ".join(f"{file.name}-{file.stat().st_mtime_ns}" for file in files)
+        with self._publishing(journal) as cursor:
+            published = self._published(cursor, suite_name)
+            if published.get(SUMMARY, "") == stamp:
+                return
+            with self._calls():
+                client, _ = self._connected()
+                run_id = self._suite_run(suite_name)
+                for file in files:
+                    client.log_artifact(run_id, str(file))
+                    if file.suffix == ".txt":
+                        text = file.read_text()[: mirror.TAG_LENGTH]
+                        client.set_tag(run_id, "mlflow.note.content", f"```\n{text}\n```")
+                client.set_terminated(run_id)
+            published[SUMMARY] = stamp
+
+    def settle(self) -> int:
+        """Deletes all but one of the runs that two publishers at once made for a trial or suite; returns how many."""
         with self._calls():
             client, _ = self._connected()
-            run_id = self._suite_run(suite_name)
-            for file in files:
-                client.log_artifact(run_id, str(file))
-                if file.suffix == ".txt":
-                    client.set_tag(run_id, "mlflow.note.content", f"```\n{file.read_text()[:TAG_LENGTH]}\n```")
-            client.set_terminated(run_id)
+            runs, deleted = list(self._runs()), 0
+            for tag in (mirror.KEY, mirror.SUITE_KEY):
+                for kept, *others in _by_tag(runs, tag).values():
+                    for other in others:
+                        for child in runs:
+                            if child.data.tags.get("mlflow.parentRunId") == other.info.run_id:
+                                client.set_tag(child.info.run_id, "mlflow.parentRunId", kept.info.run_id)
+                        client.delete_run(other.info.run_id)
+                        runs.remove(other)
+                        deleted += 1
+            return deleted
 
-    def _publish(self, journal: Journal, suite_name: str, trial_ids: Collection[str]) -> int:
+    @contextmanager
+    def _publishing(self, journal: Journal) -> "Iterator[Cursor]":
+        """The cursor, which is written at the end, while no other process publishes the same folder."""
         path = journal.root / CURSOR
-        cursor = _read(path)
+        try:
+            with FileLock(journal.root / "mlflow.lock", timeout=LOCK_SECONDS):
+                cursor = _read(path)
+                before = canonical(cursor)
+                try:
+                    yield cursor
+                finally:
+                    if canonical(cursor) != before:
+                        write_whole(path, canonical(cursor).encode())
+        except Timeout:
+            raise StoreUnavailable(f"another process is publishing {journal.root} to {self.uri}") from None
+        except OSError as error:
+            raise StoreUnavailable(f"cannot publish {journal.root} to {self.uri}: {error}") from None
+
+    def _published(self, cursor: "Cursor", suite_name: str) -> dict[str, str]:
         if self._database is not None and not self._database.exists():
             cursor.pop(self.uri, None)
-        published = cursor.setdefault(self.uri, {}).setdefault(suite_name, {})
-        # The stamp is taken before the trial is read, so that what is written in between is published next time.
-        stamps = {trial: journal.stamp(trial) for trial in trial_ids}
-        pending = [trial for trial, stamp in stamps.items() if published.get(trial) != stamp]
-        if not pending:
-            return 0
-        try:
-            with self._calls():
-                parent = self._suite_run(suite_name)
-                known = self._known(pending)
-                for trial in pending:
-                    self._write(journal.entry(trial), suite_name, parent, known.get(trial))
-                    published[trial] = stamps[trial]
-        finally:
-            write_whole(path, canonical(cursor).encode())
-        return len(pending)
+        return cursor.setdefault(self.uri, {}).setdefault(suite_name, {})
 
-    def _write(self, entry: Entry, suite_name: str, parent: str, run_id: str | None) -> None:
+    def _write(self, entry: Entry, suite_name: str, parent: str, run: "Run | None") -> bool:
+        """Brings a trial's run up to date, and makes it where it is None; returns whether there was something new."""
         from mlflow.entities import Metric, Param, RunTag
 
         client, experiment = self._connected()
         trial, records, result = entry
-        new, tags = run_id is None, _tags(entry, suite_name)
-        if run_id is None:
+        tags, status = mirror.tags(entry, suite_name), mirror.run_status(result)
+        # Written after the metrics: the tag and MLflow's own status tell a run that is whole.
+        last = {mirror.STATUS: tags[mirror.STATUS]}
+        if run is None:
             # A run's first tags are written in one go, later ones with a query each.
-            tags |= {"lmsa.trial_key": trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
-            start = _milliseconds(records[0].time - records[0].seconds) if records else None
-            run_id = client.create_run(experiment, start_time=start, tags=tags, run_name=trial.label).info.run_id
-        metrics = [Metric(*values) for values in _metrics(records, result)]
+            first = {name: text for name, text in tags.items() if name not in last}
+            first |= {mirror.KEY: trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
+            start = mirror.milliseconds(records[0].time - records[0].seconds) if records else None
+            run_id = client.create_run(experiment, start_time=start, tags=first, run_name=trial.label).info.run_id
+        elif mirror.stands(run.data.tags, run.info.status, entry):
+            tags = {mirror.suite_tag(suite_name): "true"}
+            if new := not tags.items() <= run.data.tags.items():
+                client.set_tag(run.info.run_id, *next(iter(tags.items())))
+            return new
+        elif tags.items() <= run.data.tags.items() and run.info.status == status:
+            return False
+        else:
+            run_id, last = run.info.run_id, tags
+        metrics = [Metric(*values) for values in mirror.metrics(records, result)]
         for start in range(BATCH, len(metrics), BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + BATCH])
         client.log_batch(
             run_id,
             metrics=metrics[:BATCH],
-            params=[Param(name, str(value)) for name, value in _params(trial).items()],
-            tags=[] if new else [RunTag(*item) for item in tags.items()],
+            params=[Param(name, str(value)) for name, value in mirror.params(trial).items()],
+            tags=[RunTag(*item) for item in last.items()],
         )
         if result is not None:
-            status = "FAILED" if result.status == "failed" else "FINISHED"
-            client.set_terminated(run_id, status, _milliseconds(records[-1].time) if records else None)
-        elif not new:
-            client.update_run(run_id, "RUNNING")  # a failed trial that is run again
+            client.set_terminated(run_id, status, mirror.milliseconds(records[-1].time) if records else None)
+        elif run is not None:
+            client.update_run(run_id, status)  # a failed trial that is run again
+        return True
 
-    def _known(self, trial_ids: Collection[str]) -> dict[str, str]:
+    def _known(self, trial_ids: Collection[str]) -> "dict[str, Run]":
         """The run of each of these trials that has one."""
         if len(trial_ids) >= LIST_FROM:
             found = list(self._runs())
         else:
-            found = [run for trial in trial_ids for run in self._runs(f"tags.`lmsa.trial_key` = '{trial}'")]
-        return {run.data.tags["lmsa.trial_key"]: run.info.run_id for run in found if "lmsa.trial_key" in run.data.tags}
+            found = [run for trial in trial_ids for run in self._runs(f"tags.`{mirror.KEY}` = '{trial}'")]
+        return {trial: runs[0] for trial, runs in _by_tag(found, mirror.KEY).items()}
 
     def _suite_run(self, suite_name: str) -> str:
         client, experiment = self._connected()
-        found = list(self._runs(f"tags.`lmsa.suite_key` = '{suite_name}'"))
+        found = _by_tag(self._runs(f"tags.`{mirror.SUITE_KEY}` = '{suite_name}'"), mirror.SUITE_KEY)
         if found:
-            return str(found[0].info.run_id)
-        tags = {"lmsa.suite_key": suite_name, "lmsa.suite": suite_name}
+            return str(found[suite_name][0].info.run_id)
+        tags = {mirror.SUITE_KEY: suite_name, "lmsa.suite": suite_name}
         return str(client.create_run(experiment, tags=tags, run_name=suite_name).info.run_id)
 
     def _runs(self, matching: str = "") -> "Iterator[Run]":
@@ -159,18 +225,29 @@ class ResultStore:
 
     def _connected(self) -> "tuple[MlflowClient, str]":
         """The client and the experiment's id; MLflow is imported late, since that alone takes seconds."""
-        if self._connection is None:
-            from mlflow import MlflowClient
-
-            artifacts = None
-            if self._database is not None:
-                self._check_database(self._database)
-                artifacts = (self._database.parent / "artifacts").absolute().as_uri()
-            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-            found = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, artifacts)
-            self._connection = client, str(found)
+        if self._connection is None:  # two processes that make one database's tables would trip over each other
+            with FileLock(f"{self._database}.lock") if self._database is not None else nullcontext():
+                self._connection = self._connect()
         return self._connection
+
+    def _connect(self) -> "tuple[MlflowClient, str]":
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        artifacts = (self._database.parent / "artifacts").absolute().as_uri() if self._database is not None else None
+        if self._database is not None and not self._database.exists():
+            # Made beside it: one killed over its tables leaves a database that nothing can read.
+            part = self._database.with_name(f".{self._database.name}.{uuid.uuid4().hex}")
+            MlflowClient(f"sqlite:///{part}").search_experiments()
+            os.replace(part, self._database)
+        client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        if (found := client.get_experiment_by_name(EXPERIMENT)) is None:
+            try:
+                return client, str(client.create_experiment(EXPERIMENT, artifacts))
+            except MlflowException:
+                if (found := client.get_experiment_by_name(EXPERIMENT)) is None:  # or another publisher has made it
+                    raise
+        return client, str(found.experiment_id)
 
     @staticmethod
     def _check_database(path: Path) -> None:
@@ -198,78 +275,24 @@ class ResultStore:
             raise UserError(f"tracking store {self.uri}: {error}") from None
         except (MlflowException, SQLAlchemyError, OSError) as error:
             about = str(error).strip().partition("\n")[0][:300]
-            if getattr(error, "error_code", "INTERNAL_ERROR") in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+            if getattr(error, "error_code", "INTERNAL_ERROR") in PASSING:
                 raise StoreUnavailable(f"tracking store {self.uri} does not answer: {about}") from error
             raise UserError(f"tracking store {self.uri}: {about}") from error
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
+def _by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":
+    """The runs that have a tag, by its value; of several, which two publishers made, the one that counts is first."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if tag in run.data.tags:
+            found[run.data.tags[tag]].append(run)
+    for several in found.values():
+        several.sort(key=lambda run: (run.info.status != "FINISHED", run.info.start_time, run.info.run_id))
+    return found
 
 
-def _metrics(records: list[EpochRecord], result: TrialResult | None) -> Iterator[tuple[str, float, int, int]]:
-    """(name, value, milliseconds, step); times come from the records, so that MLflow ignores what it already has."""
-    for record in records:
-        for name in ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy"):
-            if (value := getattr(record, name)) is not None:
-                yield name, float(value), _milliseconds(record.time), record.epoch
-    if result is None or not records:
-        return
-    # MLflow's list shows the last value of a metric, so the early-stopped figures need names of their own.
-    figures = {
-        f"best_{name}": getattr(result, name) for name in ("val_accuracy", "val_loss", "test_accuracy", "test_loss")
-    }
-    for name, value in (
-        figures | {"best_epoch": result.best_epoch, "total_seconds": result.seconds, "bytes": result.bytes}
-    ).items():
-        if value is not None:
-            yield name, float(value), _milliseconds(records[-1].time), 0
-
-
-def _params(trial: Trial) -> dict[str, Any]:
-    return {**trial.hparams} | {
-        name: getattr(trial, name) for name in ("task", "variant", "method", "seed", "epochs", "batch_size")
-    }
-
-
-def _tags(entry: Entry, suite_name: str) -> dict[str, str]:
-    trial, records, result = entry
-    best = [r.layers for r in records if result is not None and r.epoch == result.best_epoch]
-    return {
-        f"lmsa.suite.{suite_name}": "true",  # a trial can belong to several suites, but to one parent run only
-        "lmsa.status": result.status if result is not None else "running",
-        "layers": " ".join(map(str, best[0])) if best else "",
-        **_split("lmsa.trial", canonical(trial.to_json())),
-        **_split("lmsa.records", canonical([asdict(record) for record in records])),
-        **_split("lmsa.result", canonical(asdict(result) if result is not None else None)),
-    }
-
-
-def _split(name: str, text: str) -> dict[str, str]:
-    return {f"{name}.{i}": text[start : start + TAG_LENGTH] for i, start in enumerate(range(0, len(text), TAG_LENGTH))}
-
-
-def _join(name: str, tags: dict[str, str]) -> Any:
-    """What _split wrote; a longer text that stood there before has left its end behind, which is not read."""
-    text = "".join(tags[f"{name}.{i}"] for i in range(len(tags)) if f"{name}.{i}" in tags)
-    return json.JSONDecoder().raw_decode(text)[0]
-
-
-def _entry(run: "Run") -> Entry | None:
-    """The trial that a run mirrors; None for a suite's run, and where the publisher was killed before it wrote one."""
-    tags = run.data.tags
-    if "lmsa.result.0" not in tags:
-        return None
-    result = _join("lmsa.result", tags)
-    return Entry(
-        Trial(**_join("lmsa.trial", tags)),
-        [epoch_record(raw) for raw in _join("lmsa.records", tags)],
-        TrialResult(**result) if result is not None else None,
-    )
-
-
-def _read(cursor: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """What was published, URI -> suite -> trial -> stamp; empty where the file is not there or not readable."""
+def _read(cursor: Path) -> Cursor:
+    """What was published; empty where the file is not there or not readable."""
     try:
         found = json.loads(cursor.read_text())
     except (FileNotFoundError, ValueError):

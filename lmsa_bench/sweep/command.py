@@ -2,9 +2,8 @@
 
 import argparse
 import os
-import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lmsa_bench import plan, pretrain, provenance, suite
@@ -12,42 +11,14 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.report import report
 from lmsa_bench.results import figures, tables
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
-from lmsa_bench.results.store import ResultStore, StoreUnavailable, default_uri
+from lmsa_bench.results.store import ResultStore, chosen_uri
 from lmsa_bench.suite import Suite
+from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.tasks import build
 from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial.spec import Trial, TrialResult, Value
 
-PUBLISH_SECONDS = 15.0  # a call looks for what is there already, which costs the same for one trial as for many
-
-
-@contextmanager
-def publishing(store: ResultStore, journal: Journal, name: str, ids: Collection[str]) -> Iterator[None]:
-    """Mirrors these trials into the store while the block runs, and at its end; a store that is down loses nothing."""
-    ended = threading.Event()
-
-    def publish() -> str | None:
-        try:
-            store.publish(journal, name, [trial for trial in ids if (journal.trials / trial).exists()])
-        except StoreUnavailable as error:
-            return str(error)
-        return None
-
-    def keep_publishing() -> None:
-        while not ended.wait(PUBLISH_SECONDS):
-            publish()
-
-    thread = threading.Thread(target=keep_publishing, name="publisher", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        if trouble := publish():
-            print(
-                f"warning: {trouble}; all records wait in {journal.root}, the same command publishes them", flush=True
-            )
+UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
 
 def prepare(trials: Iterable[Trial], data: Path) -> dict[str, str]:
@@ -69,16 +40,22 @@ def _told(trial: Trial, facts: dict[str, Value] | str) -> str:
 
 def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, options: argparse.Namespace) -> None:
     """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason."""
-    from lmsa_bench.sweep import tuning, workers  # Ray takes seconds to import, and most mistakes show before
+    from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
 
     unready = prepare(pending, data)
     ready = [trial for trial in pending if trial.setting not in unready]
     if not ready:
         raise UserError(next(iter(unready.values())))
-    with tuning.cluster(options.address, options.cpus):
-        tasks, at_once = len({trial.task for trial in pending}), tuning.slots(asked.cpus, asked.gpus)
+    with tuning.cluster(options.address, options.cpus) as alone:
+        nodes.refuse_unshared({"--results": journal.root, "--data": data})
+        tasks, at_once = len({trial.task for trial in pending}), nodes.slots(asked.cpus, asked.gpus)
+        if not at_once:
+            takes = f"a trial takes {asked.cpus:g} CPUs and {asked.gpus:g} GPUs"
+            if alone:
+                raise UserError(f"suite {asked.name}: resources: {takes}, more than this machine has")
+            print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
         print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
-        known = provenance.of_process()
+        known = provenance.of_process() | {"config": asked.config}
         facts = workers.sources(ready, data, asked.plugins, asked.gpus)
         facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
         print("\n".join(dict.fromkeys(_told(trial, facts[trial.id]) for trial in pending)), flush=True)
@@ -87,7 +64,7 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
             own = facts[trial.id]
             if isinstance(own, str):
                 journal.folder(trial)
-                journal.finish(TrialResult(trial.id, "failed", own))
+                journal.finish(TrialResult(trial.id, "failed", own, provenance=known))
                 continue
             configs.append(
                 {
@@ -98,6 +75,7 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
                     "plugins": list(asked.plugins),
                     "cpus": asked.cpus,
                     "gpus": asked.gpus,
+                    "timeout": asked.timeout,
                     "report_each_epoch": options.asha,
                 }
             )
@@ -105,8 +83,8 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
             tuning.fit(configs, journal, asked, options.asha, options.plain)
 
 
-def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool) -> int:
-    """Prints the table and what is missing from it; exit status 0 where nothing is."""
+def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
+    """Prints the table and what is missing from it, or from the store in trouble; exit status 0 where nothing is."""
     results = {trial.id: journal.result(trial.id) for trial in asked.trials}
     failed = [(trial, result) for trial in asked.trials if (result := results[trial.id]) and result.status == "failed"]
     missing = sum(result is None for result in results.values())
@@ -119,10 +97,11 @@ def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool) ->
         for form, suffix in (("table", "txt"), ("json", "json"), ("csv", "csv"), ("latex", "tex")):
             (summary / f"table.{suffix}").write_bytes(tables.render(found, form))
         figures.draw(found, summary)
+    if trouble is None:
         try:
-            store.publish_summary(asked.name, sorted(summary.iterdir()))
-        except StoreUnavailable as error:
-            print(f"warning: {error}", flush=True)
+            store.publish_summary(journal, asked.name)
+        except UserError as error:
+            trouble = str(error)
     print(text.decode(), flush=True)
     for trial, result in failed[:10]:
         print(f"failed: {trial.label}: {result.reason}")
@@ -130,8 +109,13 @@ def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool) ->
         print(f"and {len(failed) - 10} more failed trials")
     if missing:
         print(f"{missing} of {len(asked.trials)} trials have not ended: the same command goes on with them")
-    print(f"MLflow: mlflow ui --backend-store-uri {store.uri}")
-    return 1 if failed or missing else 0
+    if trouble is None:
+        print(f"MLflow: {store.uri if store.is_server else f'mlflow ui --backend-store-uri {store.uri}'}")
+    else:
+        options = shlex.join(["--results", str(journal.root), "--tracking-uri", store.uri])
+        print(f"warning: {trouble}")
+        print(f"all results are safe on disk; publish them with: python -m lmsa_bench.results sync {options}")
+    return 1 if failed or missing else 0 if trouble is None else UNPUBLISHED
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -164,7 +148,7 @@ def select(text: str) -> tuple[list[str], list[str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; its exit status is 0, 1 where trials failed or are left, 2 after a user's error."""
+    """The command; its exit status is 0, 1 where trials failed or are left, 2 after a user's error, or UNPUBLISHED."""
     options = parse(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: expected at least 1")
@@ -181,12 +165,12 @@ def main(arguments: list[str] | None = None) -> int:
         slots = max(1, int((options.cpus or os.cpu_count() or 1) / (asked.cpus or 1)))
         print("\n".join(plan.describe(asked, journal, pending, data, slots)))
         return 0
-    store = ResultStore(options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(journal.root))
-    with publishing(store, journal, asked.name, [trial.id for trial in asked.trials]):
+    store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
+    with Publisher(store, journal, asked.name, [trial.id for trial in asked.trials]) as publisher:
         if pending:
             run(asked, pending, journal, data, options)
         else:
             print(f"all {len(asked.trials)} trials are done: nothing to run", flush=True)
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(asked, journal, store, fresh=bool(pending))
+    return conclude(asked, journal, store, bool(pending), publisher.trouble)

@@ -1,11 +1,15 @@
 """The driver's side of Ray: a cluster, and a Tune run over trials, whose own state is disposable."""
 
+import errno
+import logging
 import os
 import shutil
 import signal
-from collections import defaultdict
+import uuid
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pickle import UnpicklingError
 from typing import Any
 
 import ray
@@ -16,13 +20,16 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.progress import Progress
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suite import Suite
-from lmsa_bench.sweep.workers import TrialTrainable
+from lmsa_bench.sweep.nodes import forget_peers, slots
+from lmsa_bench.sweep.workers import HANG, TrialTrainable
 from lmsa_bench.trial.spec import Trial, TrialResult
 
 RETRIES = 2  # of a trial whose worker or node dies, each from its last epoch
+NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
 ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -50,22 +57,40 @@ class OneASHAEach(FIFOScheduler):
         return str(self._of(trial).on_trial_result(tune_controller, trial, result))
 
 
+def _last_line(error: object) -> str:
+    """What went wrong, of a text that may open with where; without Ray's list of what may have killed a worker."""
+    last = (str(error).strip().splitlines() or ["no reason was given"])[-1]
+    return last.partition(" Some common causes")[0]
+
+
 class Ended(tune.Callback):
-    """Tells the progress of every trial that ends."""
+    """Tells the progress of every trial that ends, and counts the tries of those that do not."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self.tries: Counter[str] = Counter()  # by trial id, that came to nothing
+        self.died: dict[str, str] = {}  # in this fit, and why
+        self.count = 0  # of all that ended in this fit
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
+        self.count += 1
         self.progress.add(Trial(**trial.config["trial"]).label)
 
-    on_trial_error = on_trial_complete
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See tune.Callback."""
+        self.count += 1
+        died = Trial(**trial.config["trial"]).id
+        self.tries[died] += max(1, trial.num_failures)
+        try:
+            self.died[died] = _last_line(trial.get_pickled_error() or trial.get_error())
+        except (OSError, *NO_ROOM):
+            self.died[died] = "its worker failed, and the reason could not be written"
 
 
 @contextmanager
-def cluster(address: str | None, cpus: int | None) -> Iterator[None]:
-    """A connection to the Ray cluster of that address, else a Ray of this machine's own, while the block runs."""
+def cluster(address: str | None, cpus: int | None) -> Iterator[bool]:
+    """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -80,47 +105,70 @@ def cluster(address: str | None, cpus: int | None) -> Iterator[None]:
     # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
     try:
-        yield
+        yield options.get("address") == "local"
     finally:
         ray.shutdown()
 
 
-def slots(cpus: float, gpus: float) -> int:
-    """How many trials of these resources the cluster runs at a time, at least 1."""
-    there = ray.cluster_resources()
-    asked = [(there.get("CPU", 0.0), cpus), (there.get("GPU", 0.0), gpus)]
-    return max(1, min((int(whole / part) for whole, part in asked if part), default=1))
-
-
 def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bool, plain: bool) -> None:
     """Runs these trials; those that die too often end as failed, with the reason."""
-    at_once = slots(asked.cpus, asked.gpus)
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
-    scratch = journal.root / f".ray-{os.getpid()}"  # Tune's own state: nothing is ever read back from it
-    together = {"started": str(scratch / "started"), "peers": min(at_once, len(configs))}
-    configs = [config | together for config in configs]
     progress = Progress(len(configs), plain or None)
+    ended = Ended(progress)
+    try:
+        while configs:
+            ended.died, ended.count = {}, 0
+            _fit(configs, journal, asked, asha, ended)
+            if ended.count < len(configs):
+                return  # interrupted
+            finished, again = journal.finished(), []
+            for config in configs:
+                trial = Trial(**config["trial"])
+                if trial.id not in ended.died or trial.id in finished:
+                    continue
+                # Tune gives a trial up at once where its worker's death shows twice, or between two trials.
+                if ended.tries[trial.id] <= RETRIES:
+                    again.append(config)
+                    continue
+                hang = journal.trials / trial.id / HANG
+                if hang.exists() and hang.stat().st_size:
+                    reason = f"no epoch within {asked.timeout:g} s, {hang.relative_to(journal.root)} tells where"
+                else:
+                    reason = ended.died[trial.id]
+                reason = f"after {ended.tries[trial.id]} tries: {reason}"
+                journal.finish(TrialResult(trial.id, "failed", reason, provenance=config["facts"]))
+                progress.add(trial.label)
+            configs = again
+    finally:
+        progress.close()
+
+
+def _fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bool, ended: Ended) -> None:
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it traces what becomes of its own state
+    at_once = max(1, slots(asked.cpus, asked.gpus))
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
+    scratch = journal.root / f".ray-{uuid.uuid4().hex}"  # Tune's own state: nothing is ever read back from it
+    scratch.mkdir()
+    together = {"scratch": str(scratch), "peers": min(at_once, len(configs))}
     scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
     tuner = tune.Tuner(
         tune.with_resources(TrialTrainable, {"cpu": asked.cpus, "gpu": asked.gpus}),
-        param_space=tune.grid_search(configs),
+        param_space=tune.grid_search([config | together for config in configs]),
         tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
         run_config=tune.RunConfig(
-            storage_path=str(scratch.absolute()),
+            storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[Ended(progress)],
+            callbacks=[ended],
         ),
     )
     try:
-        results = tuner.fit()
+        with suppress(*NO_ROOM):  # for a reason that it reads back once more, at its end
+            tuner.fit()
+    except (tune.TuneError, OSError) as error:  # of its own state: a full disk, most often
+        full = os.strerror(errno.ENOSPC)
+        reason = full if full in str(error) else _last_line(error)
+        raise UserError(f"Ray Tune gave up: {reason}: mend that, and the same command goes on") from None
     finally:
-        progress.close()
+        forget_peers(str(scratch))
         shutil.rmtree(scratch, ignore_errors=True)
-    for ended in (results[i] for i in range(len(results))):
-        if ended.error is not None and ended.config is not None:
-            trial = Trial(**ended.config["trial"])
-            if journal.result(trial.id) is None:
-                reason = str(ended.error).strip().splitlines()[-1]
-                journal.finish(TrialResult(trial.id, "failed", f"after {RETRIES + 1} tries: {reason}"))

@@ -1,15 +1,17 @@
 """What runs on Ray's workers: source models and trials."""
 
+import faulthandler
 import os
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
+from filelock import FileLock, Timeout
 from ray import tune
 
 from lmsa_bench import pretrain
@@ -17,12 +19,13 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS
 from lmsa_bench.plugins import import_plugin
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.sweep.nodes import wait_for_peers
 from lmsa_bench.tasks import build
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 
-START_SECONDS = 60.0  # that an actor waits for those that start beside it
+HANG = "hang.txt"  # in a trial's folder: where its threads were when its worker was taken to hang
 STEP_SECONDS = 1.0  # epochs shorter than this are reported to Ray together: a report costs milliseconds
 
 
@@ -36,65 +39,104 @@ def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
     return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
 
 
-def wait_for_peers(started: Path, peers: int) -> None:
-    """Returns when so many actors of this sweep have started, or after START_SECONDS.
+@contextmanager
+def watchdog(told: Path, seconds: float) -> Iterator[None]:
+    """Ends this process where the block takes longer (0: however long), and leaves a file of where its threads were.
 
-    Tune hands the trial of an actor that is still starting to one that is free, and kills the starting one: with trials
-    shorter than a start, the first actor would run them all alone.
+    It needs no Python to run, so it ends a process that hangs in a kernel as well.
     """
-    started.mkdir(parents=True, exist_ok=True)
-    (started / uuid.uuid4().hex).touch()
-    deadline = time.monotonic() + START_SECONDS
-    while len(list(started.iterdir())) < peers and time.monotonic() < deadline:
-        time.sleep(0.05)
+    if not seconds:
+        yield
+        return
+    with open(told, "w") as file:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            told.unlink(missing_ok=True)
 
 
 class TrialTrainable(tune.Trainable):
     """One trial in a Ray actor, which is used again for the next: the trial's own folder is its whole state."""
 
+    run: Run | None = None
+    lock: FileLock | None = None  # of the trial's folder, while it runs here
+
     def setup(self, config: dict[str, Any]) -> None:
         """See tune.Trainable."""
         self.device = set_up(config["plugins"], config["cpus"], config["gpus"])
-        wait_for_peers(Path(config["started"]), config["peers"])
+        if not Path(config["scratch"]).is_dir():  # a node that joined the cluster after the driver asked them all
+            raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
+        wait_for_peers(config["scratch"], config["peers"], config["cpus"], config["gpus"])
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Drops the last trial and takes up this one."""
+        self._leave()
         self.asked: dict[str, Any] = new_config
-        self.run: Run | None = None
         self.epochs: Iterator[EpochRecord] = iter(())
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return True
 
+    def cleanup(self) -> None:
+        """See tune.Trainable."""
+        self._leave()
+
     def step(self) -> dict[str, Any]:
         """Runs an epoch, or as many as a second holds; the first step also loads all that the trial needs."""
         trial, journal = Trial(**self.asked["trial"]), Journal(Path(self.asked["results"]))
-        try:
-            if self.run is None:
-                self.run = self._start(trial, journal.folder(trial))
-                self.epochs = self.run.epochs()
-            started = time.monotonic()
-            for record in self.epochs:
-                journal.append(record)
-                if self.asked["report_each_epoch"] or time.monotonic() - started > STEP_SECONDS:
-                    return {"val_accuracy": record.val_accuracy, "epoch": record.epoch, "done": False}
-            result = self.run.result()
-        except (UserError, ValueError) as error:  # the same again however often it is tried
-            result = TrialResult(trial.id, "failed", f"{type(error).__name__}: {error}")
+        folder = journal.folder(trial)
+        if self.lock is None:
+            lock = journal.lock(trial.id)
+            try:
+                lock.acquire(timeout=STEP_SECONDS)
+            except Timeout:  # another sweep runs it: its result will be ours, or our turn comes when it dies
+                return {"val_accuracy": 0.0, "epoch": 0, "done": False}
+            self.lock = lock
+            before = journal.result(trial.id)
+            if before is not None and before.status != "failed":  # the other's, or one that died before it told
+                return self._end(trial, before.val_accuracy)
+        with watchdog(folder / HANG, self.asked["timeout"]):
+            try:
+                if self.run is None:
+                    self.run = self._start(trial, folder)
+                    self.epochs = self.run.epochs()
+                started = time.monotonic()
+                for record in self.epochs:
+                    journal.append(record)
+                    if self.asked["report_each_epoch"] or time.monotonic() - started > STEP_SECONDS:
+                        return {"val_accuracy": record.val_accuracy, "epoch": record.epoch, "done": False}
+                result = self.run.result()
+            except (UserError, ValueError) as error:  # the same again however often it is tried
+                reason = f"{type(error).__name__}: {error}"
+                result = TrialResult(trial.id, "failed", reason, provenance=self._facts())
         journal.finish(result)
-        checkpoint.remove(journal.folder(trial))
+        checkpoint.remove(folder)
+        return self._end(trial, result.val_accuracy)
+
+    def _end(self, trial: Trial, val_accuracy: float | None) -> dict[str, Any]:
+        self._leave()
+        return {"val_accuracy": val_accuracy or 0.0, "epoch": trial.epochs, "done": True}
+
+    def _leave(self) -> None:
         self.run = None
-        return {"val_accuracy": result.val_accuracy or 0.0, "epoch": trial.epochs, "done": True}
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+    def _facts(self) -> dict[str, Value]:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return self.asked["facts"] | {"device": name}
 
     def _start(self, trial: Trial, folder: Path) -> Run:
-        data, facts = Path(self.asked["data"]), self.asked["facts"]
+        data = Path(self.asked["data"])
         task = build(trial.task, trial.options, trial.weights)
-        model = pretrain.load(task, data, facts["source"], self.device)
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        model = pretrain.load(task, data, self.asked["facts"]["source"], self.device)
         method = METHODS.get(trial.method)(**trial.hparams)
         splits = task.splits(data, trial.variant, trial.seed)
-        return Run(trial, task, model, method, splits, folder, self.device, facts | {"device": name})
+        return Run(trial, task, model, method, splits, folder, self.device, self._facts())
 
 
 def sources(

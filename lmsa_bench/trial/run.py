@@ -52,6 +52,7 @@ class Run:
     ) -> None:
         self.trial, self.method, self.folder, self.device = trial, method, folder, device
         self.provenance = dict(provenance or {})
+        self.origin = {name: self.provenance.get(name) for name in ("data", "source")}  # a checkpoint of others is none
         self.model = model.to(device).eval()
         self.model.requires_grad_(False)
         self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
@@ -211,12 +212,13 @@ class Run:
             "parameters": {n: [p.detach() for p in self.model.parameters_of(n)] for n in self.best_parameters},
             "best_parameters": self.best_parameters,
             "optimizer": self.update.optimizer.state_dict(),
+            "origin": self.origin,
         }
         checkpoint.save(self.folder, self.state | tensors)
 
     def _resume(self) -> None:
         saved = checkpoint.load(self.folder, self.device)
-        if saved is None or self.update is None:
+        if saved is None or self.update is None or saved.pop("origin") != self.origin:
             return
         self.update.optimizer.load_state_dict(saved.pop("optimizer"))
         parameters, self.best_parameters = saved.pop("parameters"), saved.pop("best_parameters")

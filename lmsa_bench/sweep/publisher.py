@@ -1,0 +1,60 @@
+"""Mirrors a sweep's trials into the store while it runs."""
+
+import threading
+from collections.abc import Collection
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.store import ResultStore
+
+PUBLISH_SECONDS = 15.0  # a call looks for what is there already, which costs the same for one trial as for many
+MOST_SECONDS = 120.0  # between two tries of a store that does not answer
+END_SECONDS = 300.0  # for the last time: a store that is slow must not hold up the end
+
+
+class Publisher:
+    """Publishes these trials while the block runs, and at its end; a store that is down or slow loses nothing.
+
+    ``trouble`` says after the block why the store lacks some of them, None where it has them all.
+    """
+
+    def __init__(self, store: ResultStore, journal: Journal, suite: str, ids: Collection[str]) -> None:
+        self.store, self.journal, self.suite, self.ids = store, journal, suite, ids
+        self.trouble: str | None = None
+        self._written = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_publishing, name="publisher", daemon=True)
+
+    def __enter__(self) -> "Publisher":
+        self.journal.add_suite(self.suite, self.ids)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(END_SECONDS)
+        if self._thread.is_alive():
+            self.trouble = f"tracking store {self.store.uri} is too slow: not done after {END_SECONDS:g} s"
+
+    def _keep_publishing(self) -> None:
+        pause = PUBLISH_SECONDS
+        while not self._ended.wait(pause):
+            self._publish()
+            pause = PUBLISH_SECONDS if self.trouble is None else min(2 * pause, MOST_SECONDS)
+        self._publish()
+
+    def _publish(self) -> None:
+        before, self.trouble = self.trouble, "the publisher has broken down"
+        try:
+            self._written += self.store.publish(self.journal, self.suite, self.ids)
+            if self._written and self._ended.is_set():
+                self.store.settle()
+            self.trouble = None
+        except UserError as error:  # also what the store refuses: the sweep goes on, and its end tells
+            self.trouble = str(error)
+        if self._ended.is_set():
+            return
+        if before is None and self.trouble is not None:
+            print(f"warning: {self.trouble}; records wait on disk, it is tried again", flush=True)
+        elif before is not None and self.trouble is None:
+            print(f"tracking store {self.store.uri} answers again, and has all records so far", flush=True)

@@ -1,0 +1,24 @@
+"""What several test files share: an undisturbed sweep, with which they compare theirs."""
+
+import socket
+import time
+
+import pytest
+from sweeps import ONE, Sweep
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, data):
+    """The sweep of ONE that nothing happened to, but that no store was there; its seconds."""
+    sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), data, ONE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        sweep.uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    started = time.monotonic()
+    sweep.status = sweep.run()
+    return sweep, time.monotonic() - started

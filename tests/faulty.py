@@ -1,0 +1,79 @@
+"""A plugin of methods that take their time, or fail as clusters do, in the third epoch of a trial on digits."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from lmsa_bench.control import selectors
+from lmsa_bench.control.updates import Adam
+from lmsa_bench.methods import METHODS, Method, Positive
+
+
+class Slow(Adam):
+    """Adam with a pause before each step, and a fault before the eleventh (an epoch has four): each time, or once."""
+
+    def __init__(self, model, lr, pause, fault=None, once=None):
+        super().__init__(model, lr)
+        self.pause, self.fault, self.once = pause, fault, once
+
+    def step(self, x, target, layers, start=0):
+        time.sleep(self.pause)
+        done = max((int(state["step"]) for state in self.optimizer.state.values()), default=0)
+        if self.fault and done == 10:
+            marker = Path(os.environ["FAULTS"]) / (self.once or "")
+            if not self.once or not marker.exists():
+                marker.touch()
+                self.fault()
+        return super().step(x, target, layers, start)
+
+
+def out_of_memory():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def hang():
+    time.sleep(10_000)
+
+
+def noted(n):
+    """Chooses layer n, and notes in a file each trial that starts from its first epoch."""
+
+    def choose(model, batches, step, generator):
+        with open(Path(os.environ["FAULTS"]) / "started", "a") as file:
+            file.write(f"{n} {generator.initial_seed()}\n")
+        return selectors.only(n)(model, batches, step, generator)
+
+    return choose
+
+
+@METHODS.register
+def slow(lr: Positive, n: int = 0, pause: float = 0.1) -> Method:
+    """Tunes one layer."""
+    return Method(noted(n), partial(Slow, lr=lr, pause=pause))
+
+
+@METHODS.register
+def oom(lr: Positive) -> Method:
+    """Needs more memory than there is."""
+    return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=out_of_memory))
+
+
+@METHODS.register
+def oom_once(lr: Positive) -> Method:
+    """The same while another process has it."""
+    return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=out_of_memory, once="oom"))
+
+
+@METHODS.register
+def hangs(lr: Positive) -> Method:
+    """Hangs."""
+    return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=hang))
+
+
+@METHODS.register
+def hangs_once(lr: Positive) -> Method:
+    """Hangs the first time."""
+    return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=hang, once="hang"))

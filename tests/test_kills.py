@@ -1,0 +1,85 @@
+"""Sweeps that are killed at random moments and go on, and end as if nothing had happened: real processes, real kills.
+
+The environment variable LMSA_KILLS says how many (3).
+"""
+
+import os
+import random
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from sweeps import ONE, Server, Sweep, ended
+
+KILLS = int(os.environ.get("LMSA_KILLS", "3"))
+VICTIMS = ("driver", "worker", "server")
+
+pytestmark = pytest.mark.slow
+
+
+def assert_same(sweep: Sweep, undisturbed: Sweep, before: dict[str, int]) -> None:
+    """The same table and records, bit for bit, and no trial run again that had finished."""
+    assert "Traceback" not in sweep.output
+    assert sweep.rows() == undisturbed.rows()
+    assert sweep.files() == undisturbed.files()
+    assert before.items() <= sweep.stamps().items()
+
+
+def kill_worker(driver: psutil.Process) -> bool:
+    """Kills one of the processes in which trials run."""
+    with suppress(psutil.Error):  # one that ends just now
+        for process in driver.children(recursive=True):
+            if "TrialTrainable" in " ".join(process.cmdline()):
+                process.kill()
+                return True
+    return False
+
+
+def damage_checkpoints(sweep: Sweep, draw: random.Random) -> None:
+    """The last one of each trial, and sometimes the one before it as well."""
+    for path in sorted(sweep.journal.trials.glob("*/checkpoint*.pt")):
+        if path.name == "checkpoint.pt" or draw.random() < 0.5:
+            path.write_bytes(path.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_kill_at_any_moment_changes_nothing(number, undisturbed, data, tmp_path):
+    whole, seconds = undisturbed
+    draw, victim = random.Random(number), VICTIMS[number % len(VICTIMS)]
+    sweep = Sweep(tmp_path / "sweep", data, ONE)
+    if victim == "server":
+        own = Server(tmp_path)  # a store of its own, on a server of its own
+        own.start()
+        sweep.uri = own.uri
+    at = draw.uniform(0.1, 0.95) * seconds
+    started = time.monotonic()
+    driver = sweep.start()
+    try:
+        while time.monotonic() < started + at and driver.poll() is None:
+            time.sleep(0.05)
+        before = sweep.stamps()
+        if victim == "driver":
+            driver.kill()
+            driver.wait()
+            before = sweep.stamps()
+            damage_checkpoints(sweep, draw)
+            driver = sweep.start()
+        elif victim == "worker":
+            while driver.poll() is None and not kill_worker(psutil.Process(driver.pid)):
+                time.sleep(0.05)
+        else:
+            own.kill()
+            time.sleep(draw.uniform(0, 10))
+            own.start()
+        print(f"{victim} killed after {at:.1f} s, {len(before)} trials had finished")
+        status = ended(driver)
+        assert status == 0 or (status, victim) == (3, "server"), sweep.output
+        if status == 3:  # it was away when the sweep ended
+            assert sweep.sync().returncode == 0
+        assert_same(sweep, whole, before)
+        sweep.assert_mirrored()
+    finally:
+        ended(driver)
+        if victim == "server":
+            own.kill()
