@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lmsa_bench import download
-from lmsa_bench.errors import UserError, exit_status, nearest
+from lmsa_bench.errors import UserError, exit_status, nearest, one_line
 from lmsa_bench.tasks import cifar, fashion, imagenet
 from lmsa_bench.tasks.published import DATA_SETS, DEFAULT_DATA, IMAGENET_3DCC, IMAGENET_C, Archive, DataSet
 
@@ -106,20 +106,27 @@ def place(data: DataSet, root: Path, archive: Archive, path: Path) -> None:
             os.replace(path, folder / archive.holds[0])
             return
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            with tarfile.open(path) as tar:
-                tar.extractall(scratch, filter="data")
+            with tarfile.open(path, "r:gz" if archive.name.endswith(".gz") else "r:") as tar:
+                tar.extractall(scratch, filter=_plain)
             for name in archive.holds:
                 found = [match for depth in ("", "*/", "*/*/") for match in Path(scratch).glob(f"{depth}{name}")]
                 if not found:
                     raise UserError(f"{path}: holds no {name}")
                 if not (folder / name).exists():
                     os.replace(found[0], folder / name)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, zlib.error) as error:
         path.unlink(missing_ok=True)
-        raise UserError(f"{path}: not a whole archive ({error}); it was removed, fetch it again") from None
+        raise UserError(f"{path}: not a whole archive ({one_line(error)}); it was removed, fetch it again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be unpacked ({error.strerror or error})") from None
     path.unlink()
+
+
+def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Lets files and folders pass which stay below the folder: no published archive holds links or devices."""
+    if not (member.isfile() or member.isdir()):
+        raise tarfile.ReadError(f"{member.name!r} is neither a file nor a folder")
+    return tarfile.data_filter(member, folder)
 
 
 def verify(data: DataSet, root: Path) -> Iterator[str]:

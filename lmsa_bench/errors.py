@@ -17,6 +17,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(known) or 'none'}"
 
 
+def one_line(error: object) -> str:
+    """What an error of another library says, without its line breaks; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def exit_status(main: Callable[[], int]) -> int:
     """Runs a command and returns its exit status.
 
@@ -25,7 +30,7 @@ def exit_status(main: Callable[[], int]) -> int:
     try:
         return main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

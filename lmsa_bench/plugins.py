@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, one_line
 
 
 def import_plugin(plugin: str) -> None:
@@ -28,5 +28,5 @@ def import_plugin(plugin: str) -> None:
             importlib.import_module(plugin)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the user's own code raises is theirs to read
-        raise UserError(f"plugin {plugin}: {type(error).__name__} on import: {error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own code raises is theirs to read
+        raise UserError(f"plugin {plugin}: {type(error).__name__} on import: {one_line(error)}") from None

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.control.trajectory import cross_entropy
 from lmsa_bench.download import checksum
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.models import MODELS, LayeredModel, weights
 from lmsa_bench.seeding import derive, generator
 from lmsa_bench.tasks.published import DATA_SETS
@@ -26,6 +25,7 @@ from lmsa_bench.trial.state_cache import EVALUATION_BATCH, Samples
 RECIPE = 1  # raised whenever the same recipe would train another model
 BATCH = 64
 Take = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (K,) to inputs and labels
+MEND = "delete it and it is made anew"
 POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
 
 
@@ -110,7 +110,11 @@ def ensure(task: Task, root: Path, device: torch.device, seed: int = 0) -> dict[
 def load(task: Task, root: Path, name: str, device: torch.device) -> LayeredModel:
     """The source model of that fingerprint, which ``ensure`` has made."""
     model = _build(task)
-    model.source.load_state_dict(_read(_path(root, name), device)["state"])
+    path = _path(root, name)
+    try:
+        model.source.load_state_dict(_read(path, device)["state"])
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(f"source model {path}: does not fit ({one_line(error)}); {MEND}") from None
     return model.to(device).eval()
 
 
@@ -164,10 +168,13 @@ def _path(root: Path, name: str) -> Path:
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"source model {path}: cannot be read ({reason}); delete it and it is made anew") from None
+        found = weights.unpack(path, device)
+    except UserError as error:
+        raise UserError(f"source model {error}; {MEND}") from None
+    accuracy = found.get("accuracy", "") if isinstance(found, dict) else ""
+    if not isinstance(accuracy, float | None) or not isinstance(found.get("state"), Mapping):
+        raise UserError(f"source model {path}: is not one; {MEND}")
+    return found
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import itertools
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from lmsa_bench.results.summary import DEFAULT_FIGURES
 from lmsa_bench.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
-from lmsa_bench.trial.spec import Trial, Value, canonical
+from lmsa_bench.trial.spec import Int64, Trial, Value, canonical
 
 CONFIGS = (Path(__file__).parent / "tune_configs").resolve()  # in a checkout a link to the folder at the top
 MOST_TRIALS = 100_000
@@ -68,13 +69,12 @@ class Suite:
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-
 # Field by field: its type, and its default where it may be left out.
 _SUITE: dict[str, Any] = {
     "suite": (Name,),
     "tasks": (list[str], ()),
     "rows": (dict[Name, Any], {}),
-    "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[int], 3),
+    "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[Int64], 3),
     "epochs": (Count, 10),
     "batch_size": (Count, 64),
     "curves": (bool, False),
@@ -119,7 +119,8 @@ def load(name: str, seeds: int | None = None) -> Suite:
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
         fields = checked_fields({} if content is None else content, _ROW, at)
-        own = list(_trials(row_name, fields, raw, asked, at))
+        most = MOST_TRIALS // len(numbers)
+        own = list(itertools.islice(_trials(row_name, fields, raw, asked, at), most + 1))
         averaged = _averaged(METHODS.get(fields["method"] or row_name))
         for each, some in _each(fields["each"], own, f"{at}.each").items():
             name = "_".join(
@@ -128,8 +129,9 @@ def load(name: str, seeds: int | None = None) -> Suite:
             if name in [row.name for row in rows]:
                 raise UserError(f"{at}: there is another row {name!r}; name this one otherwise")
             rows.append(Row(name, fields["ranked"], averaged, frozenset(t.configuration for t in some), each))
-        trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
-        if len(trials) > MOST_TRIALS:
+        if len(own) <= most:
+            trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
+        if len(own) > most or len(trials) > MOST_TRIALS:
             raise UserError(f"{at}: the suite has more than {MOST_TRIALS} trials; make its grids smaller")
     return Suite(
         raw["suite"],
@@ -205,7 +207,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         source = suite["weights"].get(task.model, task.source.weights)
-        file = source if source in ("pretrain", "hub") else str((path.parent / Path(source).expanduser()).resolve())
+        file = source if source in ("pretrain", "hub") else str((path.parent / os.path.expanduser(source)).resolve())
         hints = get_type_hints(factory, include_extras=True)
         variants = next((option for option, hint in hints.items() if Variants in get_args(hint)), "")
         found.append((build(name, options, file), options, variants))
@@ -245,6 +247,8 @@ def _trials(
             if task_name not in suite["tasks"]:
                 known = nearest(task_name, suite["tasks"])
                 raise UserError(f"{where}.{key}: {task_name!r} is not one of the suite's: {known}")
+    if fields["tasks"] is not None:
+        refuse_empty(fields["tasks"], f"{where}.tasks")
     for task, options, variants in tasks:
         if fields["tasks"] is not None and task.name not in fields["tasks"]:
             continue

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from lmsa_bench.control.selectors import Selector
 from lmsa_bench.control.updates import Update
@@ -12,7 +12,7 @@ from lmsa_bench.models import LayeredModel
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
-Count = Annotated[int, Gt(0)]
+Count = Annotated[int, Gt(0), Le(2**31 - 1)]
 
 
 class Averaged:

@@ -1,6 +1,6 @@
 """Published weights: where they come from, what input they take, and how a file of weights becomes a source model."""
 
-import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lmsa_bench.download import fetch
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, one_line
 
 SHOWN = 3  # keys in an error about many
+WRAPPINGS = 3  # that are taken off a state dict; a file can make a dict that holds itself
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -97,12 +98,13 @@ def obtain(model: str, weights: str, root: Path) -> Path:
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by key, without the wrappings and prefixes of trainers; raises UserError."""
     content = _content(path)
-    while inner := [content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)]:
-        content = inner[0]
+    for _ in range(WRAPPINGS):
+        inner = [content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)]
+        content = inner[0] if inner else content
     for prefix in ("module.", "model."):
         if content and all(str(key).startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): value for key, value in content.items()}
-    wrong = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    wrong = [f"{key!s:.80}" for key, value in content.items() if not (isinstance(key, str) and _is_plain(value))]
     if wrong or not content:
         raise UserError(f"weights {path}: not a state dict of tensors{_some(': ', wrong)}")
     return dict(content)
@@ -116,7 +118,8 @@ def load(net: nn.Module, path: Path, new_head: bool) -> bool:
     """
     state, own, head = read(path), net.state_dict(), head_of(net)
     mine = {key: value for key, value in own.items() if key in (f"{head}.weight", f"{head}.bias")}
-    outputs, classes = len(state.get(f"{head}.weight", ())), len(own[f"{head}.weight"])
+    outputs = state.get(f"{head}.weight", torch.empty(0)).shape[:1].numel()
+    classes = len(own[f"{head}.weight"])
     fits = outputs in (0, classes)
     if not fits and not new_head:
         raise UserError(f"weights {path}: its model has {outputs} outputs, the task has {classes} classes")
@@ -132,6 +135,16 @@ def load(net: nn.Module, path: Path, new_head: bool) -> bool:
     if missing or extra or other:
         found = [_some("missing keys ", missing), _some("extra keys ", extra), _some("other shapes ", other)]
         raise UserError(f"weights {path}: do not fit the model: {'; '.join(filter(None, found))}")
+    strange = [
+        key
+        for key, value in own.items()
+        if key in state
+        and not (
+            state[key].is_floating_point() == value.is_floating_point() and state[key].to(value.dtype).isfinite().all()
+        )
+    ]
+    if strange:
+        raise UserError(f"weights {path}: not numbers, or not of the model's type, in {_some('', strange)}")
     net.load_state_dict(own | state)
     return fits
 
@@ -141,23 +154,46 @@ def head_of(net: nn.Module) -> str:
     return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
+def unpack(path: Path, device: torch.device | str = "cpu") -> Any:
+    """The tensors and plain values of a file that torch.save wrote: runs no code of it; raises UserError."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                held = sum(part.file_size for part in file.infolist())
+                if held > path.stat().st_size:  # torch.save compresses nothing
+                    raise ValueError(f"it would unpack to {held} bytes")
+                if wrong := file.testzip():  # torch does not look at the checksums
+                    raise ValueError(f"{wrong} is damaged")
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+
+
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        if path.suffix == ".safetensors":
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
-
-            try:
-                return load_file(path)
-            except SafetensorError as error:
-                raise ValueError(error) from None
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"weights {path}: cannot be read ({reason})") from None
+        content = _safetensors(path) if path.suffix == ".safetensors" else unpack(path)
+    except UserError as error:
+        raise UserError(f"weights {error}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"weights {path}: not a state dict but a {type(content).__name__}")
     return content
+
+
+def _safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:  # noqa: BLE001 - as above
+        raise UserError(f"{path}: cannot be read ({one_line(error)})") from None
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor with its numbers in memory, which sparse, quantised and meta tensors are not."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        return False
+    return not (value.is_quantized or value.is_complex())
 
 
 def _some(before: str, names: list[str]) -> str:

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.atomic import write_whole
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 
 FORMAT = 1  # of the results folder
@@ -52,6 +53,9 @@ SCHEMA = pa.schema(
         ("provenance", pa.string()),  # canonical JSON
     ]
 )
+
+
+_KINDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trial, EpochRecord, TrialResult)}
 
 
 class Entry(NamedTuple):
@@ -98,10 +102,6 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
     return pa.Table.from_pylist(columns, schema=SCHEMA)
 
 
-def _damaged(folder: Path, error: Exception) -> str:
-    return f"{folder}: cannot be read ({error}); remove it and run the suite again"
-
-
 class Journal:
     """The trials of a results folder; raises UserError where the folder cannot be used."""
 
@@ -117,7 +117,7 @@ class Journal:
             found = json.loads(marker.read_text()).get("format")
         except OSError as error:
             raise UserError(f"results folder {root}: cannot be written ({error.strerror}); name another") from None
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise UserError(f"results folder {root}: {marker.name} is not this program's; name another") from None
         if found != FORMAT:
             raise UserError(f"results folder {root}: format {found}, this version writes {FORMAT}; name another folder")
@@ -172,22 +172,15 @@ class Journal:
 
     def result(self, trial_id: str) -> TrialResult | None:
         """How a trial ended, None while it has not; raises UserError where that is damaged."""
-        path = self.trials / trial_id / "result.json"
-        try:
-            return TrialResult(**json.loads(path.read_text()))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(_damaged(path.parent, error)) from None
+        found = self._read(trial_id, "result.json", TrialResult)
+        return found[0] if found else None
 
     def entry(self, trial_id: str) -> Entry:
         """All that a trial's folder holds."""
-        folder = self.trials / trial_id
-        try:
-            trial = Trial(**json.loads((folder / "trial.json").read_text()))
-            return Entry(trial, self._records(trial_id), self.result(trial_id))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(_damaged(folder, error)) from None
+        trials = self._read(trial_id, "trial.json", Trial)
+        if not trials:
+            raise self._damaged(trial_id, "it has no trial.json")
+        return Entry(trials[0], self._records(trial_id), self.result(trial_id))
 
     def stamp(self, trial_id: str) -> str:
         """A text that changes whenever a trial's records or result do; nothing is read for it."""
@@ -209,8 +202,28 @@ class Journal:
         return rows(self.entries())
 
     def _records(self, trial_id: str) -> list[EpochRecord]:
+        return self._read(trial_id, "records.jsonl", EpochRecord)
+
+    def _read(self, trial_id: str, name: str, kind: type) -> list[Any]:
+        """What the lines of a trial's file say, of that kind and of that trial; nothing where there is no file."""
         try:
-            lines = (self.trials / trial_id / "records.jsonl").read_text().splitlines()
+            lines = (self.trials / trial_id / name).read_bytes().splitlines()
+            found = [_KINDS[kind].validate_json(line, strict=True) for line in lines]
+            known = {field.name for field in fields(kind)}
+            if unknown := {key for line in lines for key in json.loads(line)} - known:
+                raise ValueError(f"{name} has unknown keys: {sorted(unknown)!r:.80}")
+            named = {one.id if isinstance(one, Trial) else one.trial for one in found}
+            if named - {trial_id} or (kind is not EpochRecord and len(found) != 1):
+                raise ValueError(f"{name} is not this trial's")
+            return found
         except FileNotFoundError:
             return []
-        return [epoch_record(json.loads(line)) for line in lines]
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise self._damaged(trial_id, one_line(f"{name}: {place}: {first['msg']}")) from None
+        except (OSError, ValueError) as error:
+            raise self._damaged(trial_id, one_line(error)) from None
+
+    def _damaged(self, trial_id: str, why: str) -> UserError:
+        return UserError(f"{self.trials / trial_id}: cannot be read ({why}); remove it and run the suite again")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -18,7 +19,9 @@ from lmsa_bench.tasks.task import Split
 
 UNVERIFIED = " unverified"  # at the end of a recipe and of a fingerprint
 MEND = "write it again with 'python -m lmsa_bench.data'"
-DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError)  # what a damaged file can raise on its way to tensors
+# What a damaged file can raise on its way to tensors.
+DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, RuntimeError)
+_whole = set[tuple[int, ...]]()  # files that this process has compared with their fingerprints
 
 
 class Header(NamedTuple):
@@ -33,10 +36,7 @@ def write(path: Path, images: Tensor, labels: Tensor, recipe: str = "") -> str:
     """Writes images (n, C, H, W) uint8 and labels (n,) int64 in one atomic step; returns the content's fingerprint."""
     shape = ",".join(map(str, images.shape[1:]))
     pixels, numbers = images.contiguous().numpy(), labels.to(torch.int64).contiguous().numpy()
-    digest = hashlib.sha256(shape.encode())
-    digest.update(pixels.data)
-    digest.update(numbers.data)
-    fingerprint = digest.hexdigest()[:16]
+    fingerprint = _fingerprint(shape, pixels, numbers)
     kind = pa.binary(images[0].numel())
     column = pa.FixedSizeBinaryArray.from_buffers(kind, len(images), [None, pa.py_buffer(pixels)])
     batch = pa.record_batch(
@@ -90,9 +90,13 @@ def identity(paths: Sequence[Path]) -> str:
 
 
 def read(path: Path) -> Split:
-    """Maps a file as tensors, which may be written without changing it; raises UserError where it is damaged."""
+    """Maps a file as tensors, which may be written without changing it; raises UserError where it is damaged.
+
+    A process reads a file once as a whole, to compare it with its fingerprint.
+    """
     head, mapped, reader = _open(path)
     try:
+        stat = path.stat()
         batch = reader.get_batch(0)
         batch.validate()
         pixels, labels = batch.columns
@@ -104,7 +108,14 @@ def read(path: Path) -> Split:
             return torch.frombuffer(mapped, dtype=dtype, count=count, offset=column.buffers()[1].address - start)
 
         images = tensor(pixels, len(batch) * math.prod(head.shape), torch.uint8).view(len(batch), *head.shape)
-        return Split(images, tensor(labels, len(batch), torch.int64))
+        found = Split(images, tensor(labels, len(batch), torch.int64))
+        version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if version not in _whole:
+            shape = ",".join(map(str, head.shape))
+            if _fingerprint(shape, found.images.numpy(), found.labels.numpy()) != head.fingerprint:
+                raise ValueError("its content has another fingerprint")
+            _whole.add(version)
+        return found
     except DAMAGE as error:
         raise _damaged(path, error) from error
 
@@ -126,6 +137,13 @@ def _open(path: Path) -> tuple[Header, mmap.mmap, pa.ipc.RecordBatchFileReader]:
         raise UserError(f"{path} is missing: {MEND}") from error
     except DAMAGE as error:
         raise _damaged(path, error) from error
+
+
+def _fingerprint(shape: str, pixels: np.ndarray, labels: np.ndarray) -> str:
+    digest = hashlib.sha256(shape.encode())
+    digest.update(pixels.data)
+    digest.update(labels.data)
+    return digest.hexdigest()[:16]
 
 
 def _damaged(path: Path, why: object) -> UserError:

@@ -2,7 +2,8 @@
 
 import io
 import pickle
-import struct
+import pickletools
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.tasks.task import Split
 
 SHAPE = (3, 32, 32)
@@ -24,6 +25,18 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _dtype(name: str, *_: Any) -> np.dtype:
+    """The type of an array of numbers; byte orders, which no array of bytes has, are left out."""
+    if not re.fullmatch(r"b1|[iu][1248]|f[248]", name):
+        raise pickle.UnpicklingError(f"it asks for an array of {name!r}")
+    return np.dtype(name)
+
+
+def _empty(*_: Any) -> np.ndarray:
+    """The array that a pickle then fills: of no size, so that its size is that of the bytes which the file has."""
+    return np.empty(0, np.uint8)
+
+
 def _array_of(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
     """An array as the newest pickle protocol writes it."""
     return np.frombuffer(buffer, dtype).reshape(shape, order=order)
@@ -31,12 +44,15 @@ def _array_of(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: Lit
 
 # All that a pickled array of numbers calls, under the module names of old and new versions of numpy.
 _ALLOWED: dict[tuple[str, str], Any] = {
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0] for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _array_of for core in ("core", "_core")},
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): "ndarray",  # an argument of _reconstruct; called, it would make arrays of any size
+    ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _latin1,
 }
+
+
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class Unpickler(pickle.Unpickler):
@@ -53,14 +69,16 @@ class Unpickler(pickle.Unpickler):
 def unpickle(path: Path) -> dict[str, Any]:
     """A pickled dict of plain values and arrays; raises UserError about any other file, and executes nothing of it."""
     try:
-        content = Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (
-        *(pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, struct.error),
-        *(ImportError, MemoryError, OverflowError),
-    ) as error:
-        raise UserError(f"{path}: not a batch of CIFAR ({error})") from None
+    try:
+        for code, argument, _ in pickletools.genops(data):
+            if code.name in _MEMO and int(argument or 0) > len(data):  # pickle makes room for all numbers below it
+                raise pickle.UnpicklingError(f"it numbers an object {argument}")
+        content = Unpickler(io.BytesIO(data), encoding="latin1").load()
+    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
+        raise UserError(f"{path}: not a batch of CIFAR ({one_line(error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a batch of CIFAR but a {type(content).__name__}")
     return content
@@ -82,7 +100,7 @@ def read_batch(path: Path, labels: str, classes: int) -> Split:
 def read_corrupted(path: Path, labels: Path, severity: int) -> Split:
     """The images (n, 3, 32, 32) of one severity of a CIFAR-10-C file, and their labels; raises UserError."""
     images, numbers = _array(path), _array(labels)
-    count = len(numbers) // SEVERITIES
+    count = numbers.size // SEVERITIES
     if numbers.dtype.kind not in "ui" or numbers.ndim != 1 or not count or len(numbers) % SEVERITIES:
         raise UserError(f"{labels}: {_described(numbers)}, expected as many labels for each of {SEVERITIES} severities")
     expected = (len(numbers), *SHAPE[1:], SHAPE[0])
@@ -98,8 +116,8 @@ def read_corrupted(path: Path, labels: Path, severity: int) -> Split:
 def _array(path: Path) -> np.ndarray:
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError, TypeError, SyntaxError, struct.error) as error:
-        raise UserError(f"{path}: not a whole .npy file of numbers ({error})") from None
+    except Exception as error:  # noqa: BLE001 - a damaged header can raise anything: it is read by Python's own parser
+        raise UserError(f"{path}: not a whole .npy file of numbers ({one_line(error)})") from None
     if not isinstance(found, np.ndarray):
         raise UserError(f"{path}: not a .npy file but an archive")
     return found

@@ -27,6 +27,8 @@ REMEDY = (
     "'python -m lmsa_bench.data fetch fashion_mnist'"
 )
 
+LARGEST = 1 << 26  # bytes that are read of a file: the published ones are smaller, a hostile .gz need not be
+
 # md5 of the published files, uncompressed, as Debian and torchvision compress them differently. An
 # empty one is not checked.
 MD5 = {
@@ -49,9 +51,8 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     """Bytes (n, *shape) from a file in the IDX format, plain or as .gz; raises UserError where it is any other file."""
     file = path if path.exists() else path.with_name(f"{path.name}.gz")
     try:
-        content = file.read_bytes()
-        if file.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
+            content = stream.read(LARGEST)
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing: {REMEDY}") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -84,7 +85,7 @@ def _folder(root: Path) -> Path:
 def _split(folder: Path, which: str) -> Split:
     images = read_idx(folder / f"{which}-images-idx3-ubyte", (28, 28))
     labels = read_idx(folder / f"{which}-labels-idx1-ubyte", ())
-    if len(images) != len(labels) or int(labels.max()) > 9:
+    if len(images) != len(labels) or not len(labels) or int(labels.max()) > 9:
         raise UserError(f"{folder}: its {which} files are not {len(images)} labels of 0 to 9, one an image: {REMEDY}")
     return Split(images[:, None], labels.to(torch.int64))
 

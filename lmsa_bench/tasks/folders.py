@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.tasks import arrow
 
+FORMATS = ("JPEG", "PNG")  # all that ImageNet has; pillow hands others, such as EPS, to other programs
+MOST_PIXELS = 1 << 26  # of a resized image
 BATCH = 256  # images that are decoded before any is written
 
 Item = tuple[Path, int]  # an image file and its label
@@ -36,7 +38,7 @@ def items(folder: Path, labels: dict[str, int], per_class: int | None = None, ex
 
 
 def as_it_is(image: Image.Image, size: int) -> Image.Image:
-    """The image, which has that many pixels each way; raises ValueError where it has not."""
+    """The image, which has that many pixels each way; raises ValueError where it has not, before it is decoded."""
     if image.size != (size, size):
         raise ValueError(f"it is {image.width}x{image.height}, expected {size}x{size}")
     return image
@@ -46,8 +48,10 @@ def central(image: Image.Image, size: int) -> Image.Image:
     """The shorter side to 8/7 of ``size`` (256 for 224), then the square of ``size`` in the middle."""
     short = size * 256 // 224
     width, height = (short * side // min(image.size) for side in image.size)
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"it is {image.width}x{image.height}, too long for its other side")
     left, top = round((width - size) / 2), round((height - size) / 2)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     return resized.crop((left, top, left + size, top + size))
 
 
@@ -56,10 +60,10 @@ def write(path: Path, files: Sequence[Item], cut: Cut, size: int, recipe: str) -
 
     def decoded(item: Item) -> np.ndarray:
         try:
-            with Image.open(item[0]) as image:
-                return np.asarray(cut(image.convert("RGB"), size)).transpose(2, 0, 1)
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise UserError(f"{item[0]}: not an image that can be used ({error})") from None
+            with Image.open(item[0], formats=FORMATS) as image:
+                return np.asarray(cut(image, size).convert("RGB")).transpose(2, 0, 1)
+        except Exception as error:  # noqa: BLE001 - a damaged image can raise anything
+            raise UserError(f"{item[0]}: not an image that can be used ({one_line(error)})") from None
 
     # Decoded pixels go through a file, as a set can be larger than the memory.
     scratch = path.with_name(f".{path.name}.pixels")

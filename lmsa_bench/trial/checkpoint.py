@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lmsa_bench.atomic import write_whole
+from lmsa_bench.errors import UserError, one_line
 
 _NAMES = ("checkpoint.pt", "checkpoint.previous.pt")
 _DIGEST = hashlib.sha256().digest_size
@@ -25,14 +26,20 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole, None where there is none: never runs code that a file might hold."""
+    """The newest checkpoint that is whole, None where there is none: never runs code that a file might hold.
+
+    Raises UserError where one is whole, but was written by another program.
+    """
     for name in _NAMES:
         try:
             data = (folder / name).read_bytes()
         except FileNotFoundError:
             continue
         if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
-            return torch.load(io.BytesIO(data[_DIGEST:]), map_location=device, weights_only=True)
+            try:
+                return torch.load(io.BytesIO(data[_DIGEST:]), map_location=device, weights_only=True)
+            except Exception as error:  # noqa: BLE001 - such a file can raise anything
+                raise UserError(f"{folder / name}: not a checkpoint ({one_line(error)}); remove it") from None
     return None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lmsa_bench.control.trajectory import cross_entropy
+from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
@@ -218,10 +219,15 @@ class Run:
 
     def _resume(self) -> None:
         saved = checkpoint.load(self.folder, self.device)
-        if saved is None or self.update is None or saved.pop("origin") != self.origin:
+        if saved is None or self.update is None:
             return
-        self.update.optimizer.load_state_dict(saved.pop("optimizer"))
-        parameters, self.best_parameters = saved.pop("parameters"), saved.pop("best_parameters")
-        self.state = saved
-        self._tune()
-        self._restore(parameters)
+        try:
+            if saved.pop("origin") != self.origin:
+                return
+            self.update.optimizer.load_state_dict(saved.pop("optimizer"))
+            parameters, self.best_parameters = saved.pop("parameters"), saved.pop("best_parameters")
+            self.state = {name: saved.pop(name) for name in self.state}
+            self._tune()
+            self._restore(parameters)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(f"{self.folder}: its checkpoint does not fit ({one_line(error)}); remove it") from None

@@ -4,10 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
 
 PROTOCOL = 1  # raised whenever the same trial would give other records: splits, defaults, early stopping
 
+Int64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # as the table of results holds it
 Value = bool | int | float | str | None
 
 
@@ -28,12 +31,12 @@ class Trial:
     variant: str
     method: str
     hparams: Mapping[str, Value]  # complete: the factory's defaults are filled in
-    seed: int
-    epochs: int
+    seed: Int64
+    epochs: Int64
     batch_size: int = 64
     curves: bool = False  # also look at the test split after each epoch, and keep every step's loss
     code: str = ""  # hash of the plugin files that define the task, the model or the method
-    protocol: int = PROTOCOL
+    protocol: Int64 = PROTOCOL
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task's factory; complete, its variants apart
     weights: str = "pretrain"  # where the source model comes from: pretrain, hub or a file's path
 
@@ -71,13 +74,13 @@ class EpochRecord:
     """What one epoch left: losses are means over samples, accuracies fractions, seconds without any evaluation."""
 
     trial: str
-    epoch: int  # 1 is the first; 0 is the source model as it is
+    epoch: Int64  # 1 is the first; 0 is the source model as it is
     train_loss: float | None  # None where nothing is trained
     val_loss: float
     val_accuracy: float
     seconds: float
-    bytes: int
-    layers: tuple[int, ...]  # every layer that was tuned in this epoch (or chosen, where nothing is trained)
+    bytes: Int64
+    layers: tuple[Int64, ...]  # every layer that was tuned in this epoch (or chosen, where nothing is trained)
     time: float  # seconds since 1970, when the epoch ended
     test_loss: float | None = None
     test_accuracy: float | None = None
@@ -96,14 +99,14 @@ class TrialResult:
     trial: str
     status: Literal["finished", "diverged", "failed"]
     reason: str = ""
-    best_epoch: int | None = None
+    best_epoch: Int64 | None = None
     val_accuracy: float | None = None
     val_loss: float | None = None
     test_accuracy: float | None = None
     test_loss: float | None = None
-    test_size: int = 0
+    test_size: Int64 = 0
     seconds: float = 0.0  # training alone
-    flops: int = 0  # of the first update step
-    bytes: int = 0  # highest of the epochs
+    flops: Int64 = 0  # of the first update step
+    bytes: Int64 = 0  # highest of the epochs
     scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
     provenance: Mapping[str, Value] = field(default_factory=dict)
