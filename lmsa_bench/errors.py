@@ -1,6 +1,7 @@
 """What a user did wrong, in one line."""
 
 import errno
+import re
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -15,6 +16,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(known) or 'none'}"
+
+
+def without_password(uri: str) -> str:
+    """A URI, or a text with URIs in it, as it may be shown: what stands before the @ of a host is left out."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", uri)
 
 
 def one_line(error: object) -> str:

@@ -89,7 +89,7 @@ def fingerprint(task: Task, root: Path, seed: int = 0) -> str:
 def ensure(task: Task, root: Path, device: torch.device, seed: int = 0) -> dict[str, Any]:
     """Makes the task's source model unless it is there; its fingerprint and held-out accuracy (a fraction or None)."""
     name = fingerprint(task, root, seed)
-    path = _path(root, name)
+    path = source_path(root, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
@@ -110,7 +110,7 @@ def ensure(task: Task, root: Path, device: torch.device, seed: int = 0) -> dict[
 def load(task: Task, root: Path, name: str, device: torch.device) -> LayeredModel:
     """The source model of that fingerprint, which ``ensure`` has made."""
     model = _build(task)
-    path = _path(root, name)
+    path = source_path(root, name)
     try:
         model.source.load_state_dict(_read(path, device)["state"])
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -162,7 +162,8 @@ def _accuracy(task: Task, model: LayeredModel, holdout: Split, device: torch.dev
     return evaluate(model, Samples(holdout, task.source.transform, device))[1]
 
 
-def _path(root: Path, name: str) -> Path:
+def source_path(root: Path, name: str) -> Path:
+    """Where in a data folder the source model of that fingerprint lies."""
     return root / "sources" / f"{name}.pt"
 
 

@@ -176,11 +176,14 @@ def test_a_wheel_holds_all_that_a_run_needs(checkout, tmp_path):
 @pytest.mark.slow
 def test_a_job_ends_with_the_table_in_its_log(head, checkout, shared):
     where = ["--results", str(shared / "results"), "--data", str(shared / "data")]
-    done = head.submit(checkout, "good", str(shared / "tiny.yaml"), *where, MLFLOW_TRACKING_URI=store(shared))
+    done = head.submit(
+        checkout, "good", str(shared / "tiny.yaml"), *where, MLFLOW_TRACKING_URI=store(shared), LMSA_COMMIT="c0ffee"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tiny: mean over seeds" in done.stdout and "source model of digits_flip" in done.stdout
     table = Journal(shared / "results").table()
     assert set(table["status"].to_pylist()) == {"finished"} and len(set(table["trial"].to_pylist())) == 4
+    assert all('"commit":"c0ffee"' in facts for facts in table["provenance"].to_pylist())
     assert ResultStore(store(shared)).table().equals(table)
     uploaded = [path.name for path in head.folder.glob("ray/session_latest/runtime_resources/working_dir_files/*/*")]
     assert {"lmsa_bench", "tune_configs"} <= set(uploaded) and not {"large", ".venv"} & set(uploaded)

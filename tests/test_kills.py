@@ -5,6 +5,7 @@ The environment variable LMSA_KILLS says how many (3).
 
 import os
 import random
+import signal
 import time
 from contextlib import suppress
 
@@ -24,6 +25,7 @@ def assert_same(sweep: Sweep, undisturbed: Sweep, before: dict[str, int]) -> Non
     assert sweep.rows() == undisturbed.rows()
     assert sweep.files() == undisturbed.files()
     assert before.items() <= sweep.stamps().items()
+    assert not list(sweep.results.glob(".ray-*"))
 
 
 def kill_worker(driver: psutil.Process) -> bool:
@@ -60,7 +62,10 @@ def test_a_kill_at_any_moment_changes_nothing(number, undisturbed, data, tmp_pat
             time.sleep(0.05)
         before = sweep.stamps()
         if victim == "driver":
-            driver.kill()
+            if draw.random() < 0.5:
+                driver.kill()
+            else:
+                os.killpg(driver.pid, signal.SIGKILL)  # with all its children
             driver.wait()
             before = sweep.stamps()
             damage_checkpoints(sweep, draw)

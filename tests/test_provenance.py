@@ -21,6 +21,32 @@ def test_a_process_tells_commit_packages_and_command():
     assert facts["torch"] and facts["python"] and str(facts["command"]).startswith("python -m lmsa_bench.sweep")
 
 
+def test_without_a_checkout_the_commit_is_what_the_environment_says(monkeypatch, tmp_path):
+    package = tmp_path / "lmsa_bench"
+    package.mkdir()
+    (package / "provenance.py").touch()
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)  # another project's, with an environment in it
+    git = ["git", "-C", tmp_path, "-c", "user.name=x", "-c", "user.email=x"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert (provenance.of_process()["commit"], provenance.of_process()["dirty"]) == (None, None)
+    monkeypatch.setenv("LMSA_COMMIT", "c0ffee")
+    assert provenance.of_process()["commit"] == "c0ffee"
+    before = provenance.of_process()["code"]
+    (package / "other.py").write_text("1")
+    assert provenance.of_process()["code"] != before
+
+
+def test_no_password_is_kept_or_shown(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["x", "--tracking-uri", "http://me:secret@host/a", "--storage=s3://k:secret@b/c?d"])
+    assert provenance.of_process()["command"].endswith("http://***@host/a --storage=s3://***@b/c?d")
+    with pytest.raises(UserError) as error:
+        ResultStore("http://me:secret@127.0.0.1:1/").publish(journal := Journal(tmp_path), "suite", ["none"])
+        write(journal, entry("t", "m", {}, 0))
+        ResultStore("http://me:secret@127.0.0.1:1/").publish(journal, "suite")
+    assert "http://***@127.0.0.1:1/" in str(error.value) and "secret" not in str(error.value)
+
+
 def test_a_suites_hash_is_of_what_it_says(tmp_path):
     text = "suite: mine\ntasks: [digits_c]\nrows:\n  full: {grid: {lr: 1e-2}}\n"
     hashes = []

@@ -1,18 +1,16 @@
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import replace
 
 import pytest
 from filelock import FileLock
 from hand_made import entry, suite_of, write
 from mlflow import MlflowClient
+from sweeps import Server
 
 from lmsa_bench import report
 from lmsa_bench.errors import UserError
@@ -261,40 +259,22 @@ def test_a_publisher_that_is_killed_at_any_time_loses_and_doubles_nothing(journa
 @pytest.mark.slow
 def test_a_server_that_dies_and_comes_back_gets_everything_once(journal, tmp_path):
     filled(journal, 40)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri, backend = f"http://127.0.0.1:{port}", f"sqlite:///{tmp_path}/server.db"
-
-    def start():
-        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--workers", "1"]
-        command += ["--port", str(port), "--artifacts-destination", str(tmp_path / "served")]
-        quiet = {"start_new_session": True, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        process = subprocess.Popen(command, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, **quiet)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{uri}/health", timeout=5):
-                    return process
-            except OSError:
-                time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGKILL)
-        raise AssertionError("the server did not start")
-
-    server = start()
+    server = Server(tmp_path)
+    uri = server.uri
+    server.start()
     try:
         child = subprocess.Popen(
             [sys.executable, "-c", PUBLISH, str(journal.root), uri], stderr=subprocess.PIPE, text=True
         )
         while child.poll() is None and len(list(ResultStore(uri)._runs())) < 10:
             time.sleep(0.2)
-        os.killpg(server.pid, signal.SIGKILL)
+        server.kill()
         assert "StoreUnavailable" in child.communicate(timeout=60)[1]
-        server = start()
+        server.start()
         ResultStore(uri).publish(journal, "suite")
         assert_mirrored(journal, uri)
         (journal.root / "summary" / "suite").mkdir(parents=True)
         (journal.root / "summary" / "suite" / "table.txt").write_text("method  t\n")
         ResultStore(uri).publish_summary(journal, "suite")
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        server.kill()

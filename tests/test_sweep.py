@@ -1,11 +1,8 @@
 """The sweep as a user runs it: real Ray, real MLflow, real kills, in processes of their own."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,32 +85,6 @@ def test_the_same_command_again_runs_nothing(undisturbed, data):
     assert again.returncode == 0 and "nothing to run" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in (folder / "results" / "trials").rglob("*")} == before
     assert first.stdout[first.stdout.index("tiny: mean") :] == again.stdout[again.stdout.index("tiny: mean") :]
-
-
-@pytest.mark.slow
-def test_a_sweep_killed_half_way_goes_on_to_the_same_numbers(undisturbed, data, tmp_path):
-    folder, _ = undisturbed
-    (tmp_path / "tiny.yaml").write_text(SUITE)
-    process = subprocess.Popen(
-        command(tmp_path, data),
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 200
-    while len(list((tmp_path / "results" / "trials").glob("*/result.json"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    finished = journal(tmp_path).finished()
-    assert 3 <= len(finished) < 10
-    stamps = {trial: (journal(tmp_path).trials / trial / "result.json").stat().st_mtime_ns for trial in finished}
-    done = run(tmp_path, data)
-    assert done.returncode == 0, done.stderr
-    assert all((journal(tmp_path).trials / t / "result.json").stat().st_mtime_ns == at for t, at in stamps.items())
-    assert untimed(journal(tmp_path).table()) == untimed(journal(folder).table())
-    assert ResultStore(default_uri(tmp_path / "results")).table().equals(journal(tmp_path).table())
 
 
 @pytest.mark.slow

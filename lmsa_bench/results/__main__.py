@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from lmsa_bench.errors import UserError, exit_status
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
+from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
 from lmsa_bench.results.store import ResultStore, chosen_uri
 
 OTHERS = "others"  # the suite, in MLflow, of trials of which no suite is known
@@ -28,14 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lmsa_bench.results", description=__doc__)
     add = parser.add_subparsers(required=True, metavar="sync").add_parser("sync", help=__doc__, description=__doc__)
     add.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
+    add.add_argument("--storage", metavar="URI", help="the sweep's storage")
     add.add_argument("--tracking-uri", help="MLflow store ($MLFLOW_TRACKING_URI, else the results folder's own)")
     asked = parser.parse_args(arguments)
-    if not (asked.results / "trials").is_dir():
+    if asked.storage is None and not (asked.results / "trials").is_dir():
         raise UserError(f"results folder {asked.results}: there are no results")
-    journal = Journal(asked.results.absolute())
+    journal = opened(asked.results, asked.storage)
     store = ResultStore(chosen_uri(asked.tracking_uri, journal.root))
     written = sync(journal, store)
-    print(f"{written} of {len(journal.ids())} trials had something new for {store.uri}; now it has all")
+    print(f"{written} of {len(journal.ids())} trials had something new for {store.shown}; now it has all")
     return 0
 
 

@@ -1,6 +1,7 @@
 """The results folder: each trial's own folder is the truth, every file in it written in one piece."""
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -13,9 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.results.storage import PATIENCE, Storage, is_uri
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 
 FORMAT = 1  # of the results folder
+MARKER = "lmsa_bench.json"
+# A trial's files in the order in which a storage gets or loses them: records before the checkpoint of their epoch, and
+# a checkpoint goes when the result is there.
+FILES = ("trial.json", "records.jsonl", "result.json", "checkpoint.pt")
+# All that is taken from a storage, whose names could lead anywhere.
+TAKEN = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json", re.ASCII)
 DEFAULT_RESULTS = "results"  # in the current folder
 
 # One row an epoch. The columns up to `weights` are the trial's; `result` columns repeat the trial's end in each row
@@ -103,17 +111,24 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
 
 
 class Journal:
-    """The trials of a results folder; raises UserError where the folder cannot be used."""
+    """The trials of a results folder; raises UserError where the folder cannot be used.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    With a storage the folder is a copy of a part of it, which ``refresh``, ``take`` and ``keep`` bring up to date.
+    """
+
+    def __init__(self, root: Path, storage: Storage | None = None) -> None:
+        self.root, self.storage = root, storage
         self.trials = root / "trials"
         self.suites_folder = root / "suites"
-        marker = root / "lmsa_bench.json"
+        marker = root / MARKER
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
+            if storage is not None:
+                storage.pull(MARKER, marker)
             if not marker.exists():
                 write_whole(marker, canonical({"format": FORMAT}).encode(), durable=True)
+            if storage is not None:
+                storage.push(marker, MARKER)
             found = json.loads(marker.read_text()).get("format")
         except OSError as error:
             raise UserError(f"results folder {root}: cannot be written ({error.strerror}); name another") from None
@@ -140,6 +155,33 @@ class Journal:
         """Writes how a trial ended; after this it is never run again, unless it failed."""
         write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
 
+    def refresh(self) -> None:
+        """Brings all that a storage has of records, results and suites into the folder."""
+        if self.storage is not None:
+            self.storage.pull_changed(self.root, lambda name: bool(TAKEN.fullmatch(name)) and name[-3:] != ".pt")
+
+    def take(self, trial_id: str) -> None:
+        """Brings a trial's folder to where a storage has it, to go on from there on this node."""
+        if self.storage is not None:
+            for name in FILES[1:]:
+                path = self.trials / trial_id / name
+                if not self.storage.pull(f"trials/{trial_id}/{name}", path):
+                    path.unlink(missing_ok=True)
+
+    def keep(self, trial_id: str) -> None:
+        """Writes what is new in a trial's folder to a storage."""
+        if self.storage is not None:
+            for name in FILES:
+                self.keep_file(f"trials/{trial_id}/{name}")
+
+    def keep_file(self, name: str) -> None:
+        """Writes a file of the folder to a storage where it is new, and drops one there that is gone here."""
+        if self.storage is not None:
+            if (self.root / name).exists():
+                self.storage.push(self.root / name, name)
+            else:
+                self.storage.remove(name, self.root / name)
+
     def lock(self, trial_id: str) -> FileLock:
         """Held by the one process that runs a trial; the system lets go of it when that is killed."""
         return FileLock(self.trials / trial_id / "lock", thread_local=False)
@@ -152,6 +194,7 @@ class Journal:
             if not known.issuperset(trial_ids):
                 text = canonical(sorted(known.union(trial_ids)))
                 write_whole(self.suites_folder / f"{name}.json", text.encode())
+                self.keep_file(f"suites/{name}.json")
 
     def suites(self) -> dict[str, set[str]]:
         """The trials that each suite asked for, started or not; without a damaged file's, which is written anew."""
@@ -227,3 +270,12 @@ class Journal:
 
     def _damaged(self, trial_id: str, why: str) -> UserError:
         return UserError(f"{self.trials / trial_id}: cannot be read ({why}); remove it and run the suite again")
+
+
+def opened(results: Path, storage: str | None) -> Journal:
+    """The journal of a results folder, with all that its storage has; a path given as storage is the folder itself."""
+    if storage is None or not is_uri(storage):
+        return Journal(Path(storage.removeprefix("file://") if storage else results).absolute())
+    journal = Journal(results.absolute(), Storage(storage, PATIENCE))
+    journal.refresh()
+    return journal

@@ -15,7 +15,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from lmsa_bench.atomic import write_whole
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, without_password
 from lmsa_bench.results import mirror
 from lmsa_bench.results.journal import Entry, Journal, rows
 from lmsa_bench.trial.spec import canonical
@@ -60,8 +60,8 @@ class ResultStore:
 
     def __init__(self, uri: str) -> None:
         if "://" not in uri or urlsplit(uri).scheme.partition("+")[0] not in SCHEMES:
-            raise UserError(f"tracking URI {uri!r}: expected sqlite:///FILE or http://HOST:PORT")
-        self.uri, self.is_server = uri, uri.startswith(("http://", "https://"))
+            raise UserError(f"tracking URI {without_password(uri)!r}: expected sqlite:///FILE or http://HOST:PORT")
+        self.uri, self.shown, self.is_server = uri, without_password(uri), uri.startswith(("http://", "https://"))
         self._database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
         if self._database is not None:
             self._check_database(self._database)
@@ -149,9 +149,9 @@ class ResultStore:
                     if canonical(cursor) != before:
                         write_whole(path, canonical(cursor).encode())
         except Timeout:
-            raise StoreUnavailable(f"another process is publishing {journal.root} to {self.uri}") from None
+            raise StoreUnavailable(f"another process is publishing {journal.root} to {self.shown}") from None
         except OSError as error:
-            raise StoreUnavailable(f"cannot publish {journal.root} to {self.uri}: {error}") from None
+            raise StoreUnavailable(f"cannot publish {journal.root} to {self.shown}: {error}") from None
 
     def _published(self, cursor: "Cursor", suite_name: str) -> dict[str, str]:
         if self._database is not None and not self._database.exists():
@@ -272,12 +272,12 @@ class ResultStore:
         try:
             yield
         except ImportError as error:
-            raise UserError(f"tracking store {self.uri}: {error}") from None
+            raise UserError(f"tracking store {self.shown}: {error}") from None
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            about = str(error).strip().partition("\n")[0][:300]
+            about = without_password(str(error).strip().partition("\n")[0][:300])
             if getattr(error, "error_code", "INTERNAL_ERROR") in PASSING:
-                raise StoreUnavailable(f"tracking store {self.uri} does not answer: {about}") from error
-            raise UserError(f"tracking store {self.uri}: {about}") from error
+                raise StoreUnavailable(f"tracking store {self.shown} does not answer: {about}") from error
+            raise UserError(f"tracking store {self.shown}: {about}") from error
 
 
 def _by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":

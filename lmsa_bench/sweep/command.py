@@ -10,7 +10,7 @@ from lmsa_bench import plan, pretrain, provenance, suite
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import report
 from lmsa_bench.results import figures, tables
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
+from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
 from lmsa_bench.results.store import ResultStore, chosen_uri
 from lmsa_bench.suite import Suite
 from lmsa_bench.sweep.publisher import Publisher
@@ -47,7 +47,7 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
     if not ready:
         raise UserError(next(iter(unready.values())))
     with tuning.cluster(options.address, options.cpus) as alone:
-        nodes.refuse_unshared({"--results": journal.root, "--data": data})
+        nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": data})
         tasks, at_once = len({trial.task for trial in pending}), nodes.slots(asked.cpus, asked.gpus)
         if not at_once:
             takes = f"a trial takes {asked.cpus:g} CPUs and {asked.gpus:g} GPUs"
@@ -56,7 +56,8 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
             print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
         print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
         known = provenance.of_process() | {"config": asked.config}
-        facts = workers.sources(ready, data, asked.plugins, asked.gpus)
+        uri = journal.storage.uri if journal.storage else None
+        facts = workers.sources(ready, data, asked.plugins, asked.gpus, uri)
         facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
         print("\n".join(dict.fromkeys(_told(trial, facts[trial.id]) for trial in pending)), flush=True)
         configs = []
@@ -65,13 +66,15 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
             if isinstance(own, str):
                 journal.folder(trial)
                 journal.finish(TrialResult(trial.id, "failed", own, provenance=known))
+                journal.keep(trial.id)
                 continue
             configs.append(
                 {
                     "trial": trial.to_json(),
                     "facts": known | own,
                     "data": str(data),
-                    "results": str(journal.root),
+                    "results": str(journal.root / "node" if uri else journal.root),  # the driver's copy is its own
+                    "storage": uri,
                     "plugins": list(asked.plugins),
                     "cpus": asked.cpus,
                     "gpus": asked.gpus,
@@ -85,6 +88,7 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
 
 def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
     """Prints the table and what is missing from it, or from the store in trouble; exit status 0 where nothing is."""
+    journal.refresh()
     results = {trial.id: journal.result(trial.id) for trial in asked.trials}
     failed = [(trial, result) for trial in asked.trials if (result := results[trial.id]) and result.status == "failed"]
     missing = sum(result is None for result in results.values())
@@ -97,6 +101,8 @@ def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, tr
         for form, suffix in (("table", "txt"), ("json", "json"), ("csv", "csv"), ("latex", "tex")):
             (summary / f"table.{suffix}").write_bytes(tables.render(found, form))
         figures.draw(found, summary)
+        for file in summary.iterdir():
+            journal.keep_file(str(file.relative_to(journal.root)))
     if trouble is None:
         try:
             store.publish_summary(journal, asked.name)
@@ -110,9 +116,9 @@ def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, tr
     if missing:
         print(f"{missing} of {len(asked.trials)} trials have not ended: the same command goes on with them")
     if trouble is None:
-        print(f"MLflow: {store.uri if store.is_server else f'mlflow ui --backend-store-uri {store.uri}'}")
+        print(f"MLflow: {store.shown if store.is_server else f'mlflow ui --backend-store-uri {store.shown}'}")
     else:
-        options = shlex.join(["--results", str(journal.root), "--tracking-uri", store.uri])
+        options = shlex.join(["--results", str(journal.root), "--tracking-uri", store.shown])
         print(f"warning: {trouble}")
         print(f"all results are safe on disk; publish them with: python -m lmsa_bench.results sync {options}")
     return 1 if failed or missing else 0 if trouble is None else UNPUBLISHED
@@ -124,6 +130,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("suite", nargs="?", default="quickstart", help="a suite of tune_configs/ or a YAML file (default: quickstart)")
     add("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the results folder (default: %(default)s)")
+    add("--storage", metavar="URI", help="keep results in an object store too, such as s3://BUCKET/FOLDER")
     add("--data", type=Path, default=Path(DEFAULT_DATA), help="data and source models (default: %(default)s)")
     add("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else a SQLite file in the results folder)")
     add("--only", default="", metavar="KEY=VALUE,…", help="a part: task=NAME and method=NAME, each as often as needed")
@@ -155,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = suite.load(options.suite, options.seeds).only(*select(options.only))
     if asked.rows and not asked.trials:
         raise UserError(f"--only {options.only}: no trial of suite {asked.name!r} is left")
-    journal = Journal(options.results.absolute())
+    journal = opened(options.results, options.storage)
     finished = journal.finished()
     seen = plan.seconds_seen(journal)
     pending = [trial for trial in asked.trials if trial.id not in finished]
@@ -165,6 +172,8 @@ def main(arguments: list[str] | None = None) -> int:
         slots = max(1, int((options.cpus or os.cpu_count() or 1) / (asked.cpus or 1)))
         print("\n".join(plan.describe(asked, journal, pending, data, slots)))
         return 0
+    for trial_id in finished:  # what ended before there was a storage
+        journal.keep(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     with Publisher(store, journal, asked.name, [trial.id for trial in asked.trials]) as publisher:
         if pending:

@@ -34,7 +34,7 @@ class Publisher:
         self._ended.set()
         self._thread.join(END_SECONDS)
         if self._thread.is_alive():
-            self.trouble = f"tracking store {self.store.uri} is too slow: not done after {END_SECONDS:g} s"
+            self.trouble = f"tracking store {self.store.shown} is too slow: not done after {END_SECONDS:g} s"
 
     def _keep_publishing(self) -> None:
         pause = PUBLISH_SECONDS
@@ -46,6 +46,7 @@ class Publisher:
     def _publish(self) -> None:
         before, self.trouble = self.trouble, "the publisher has broken down"
         try:
+            self.journal.refresh()
             self._written += self.store.publish(self.journal, self.suite, self.ids)
             if self._written and self._ended.is_set():
                 self.store.settle()
@@ -57,4 +58,4 @@ class Publisher:
         if before is None and self.trouble is not None:
             print(f"warning: {self.trouble}; records wait on disk, it is tried again", flush=True)
         elif before is not None and self.trouble is None:
-            print(f"tracking store {self.store.uri} answers again, and has all records so far", flush=True)
+            print(f"tracking store {self.store.shown} answers again, and has all records so far", flush=True)

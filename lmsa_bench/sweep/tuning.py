@@ -9,10 +9,12 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import ray
+from filelock import FileLock, Timeout
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -136,6 +138,7 @@ def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: boo
                     reason = ended.died[trial.id]
                 reason = f"after {ended.tries[trial.id]} tries: {reason}"
                 journal.finish(TrialResult(trial.id, "failed", reason, provenance=config["facts"]))
+                journal.keep(trial.id)
                 progress.add(trial.label)
             configs = again
     finally:
@@ -146,8 +149,27 @@ def _fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bo
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it traces what becomes of its own state
     at_once = max(1, slots(asked.cpus, asked.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
-    scratch = journal.root / f".ray-{uuid.uuid4().hex}"  # Tune's own state: nothing is ever read back from it
+    with _scratch(journal.root) as scratch:
+        _tune(configs, scratch, at_once, asked, asha, ended)
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    """A folder for Tune's own state, which is never read back; those that killed drivers left are dropped."""
+    for left in root.glob(".ray-*"):
+        with suppress(Timeout), FileLock(left / "alive", timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+    scratch = root / f".ray-{uuid.uuid4().hex}"
     scratch.mkdir()
+    try:
+        with FileLock(scratch / "alive"):
+            yield scratch
+    finally:
+        forget_peers(str(scratch))
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _tune(configs: list[dict[str, Any]], scratch: Path, at_once: int, asked: Suite, asha: bool, ended: Ended) -> None:
     together = {"scratch": str(scratch), "peers": min(at_once, len(configs))}
     scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
     tuner = tune.Tuner(
@@ -169,6 +191,3 @@ def _fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bo
         full = os.strerror(errno.ENOSPC)
         reason = full if full in str(error) else _last_line(error)
         raise UserError(f"Ray Tune gave up: {reason}: mend that, and the same command goes on") from None
-    finally:
-        forget_peers(str(scratch))
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -19,8 +19,10 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS
 from lmsa_bench.plugins import import_plugin
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.storage import PATIENCE, Storage
 from lmsa_bench.sweep.nodes import wait_for_peers
 from lmsa_bench.tasks import build
+from lmsa_bench.tasks.task import Task
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
@@ -66,7 +68,8 @@ class TrialTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """See tune.Trainable."""
         self.device = set_up(config["plugins"], config["cpus"], config["gpus"])
-        if not Path(config["scratch"]).is_dir():  # a node that joined the cluster after the driver asked them all
+        # A node that joined the cluster after the driver asked them all.
+        if not config["storage"] and not Path(config["scratch"]).is_dir():
             raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
         wait_for_peers(config["scratch"], config["peers"], config["cpus"], config["gpus"])
         self.reset_config(config)
@@ -76,6 +79,8 @@ class TrialTrainable(tune.Trainable):
         self._leave()
         self.asked: dict[str, Any] = new_config
         self.epochs: Iterator[EpochRecord] = iter(())
+        self.storage = Storage(new_config["storage"], PATIENCE) if new_config["storage"] else None
+        self.journal = Journal(Path(new_config["results"]), self.storage)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return True
@@ -86,7 +91,7 @@ class TrialTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Runs an epoch, or as many as a second holds; the first step also loads all that the trial needs."""
-        trial, journal = Trial(**self.asked["trial"]), Journal(Path(self.asked["results"]))
+        trial, journal = Trial(**self.asked["trial"]), self.journal
         folder = journal.folder(trial)
         if self.lock is None:
             lock = journal.lock(trial.id)
@@ -95,26 +100,38 @@ class TrialTrainable(tune.Trainable):
             except Timeout:  # another sweep runs it: its result will be ours, or our turn comes when it dies
                 return {"val_accuracy": 0.0, "epoch": 0, "done": False}
             self.lock = lock
+            journal.take(trial.id)
             before = journal.result(trial.id)
             if before is not None and before.status != "failed":  # the other's, or one that died before it told
                 return self._end(trial, before.val_accuracy)
         with watchdog(folder / HANG, self.asked["timeout"]):
             try:
-                if self.run is None:
-                    self.run = self._start(trial, folder)
-                    self.epochs = self.run.epochs()
-                started = time.monotonic()
-                for record in self.epochs:
-                    journal.append(record)
-                    if self.asked["report_each_epoch"] or time.monotonic() - started > STEP_SECONDS:
-                        return {"val_accuracy": record.val_accuracy, "epoch": record.epoch, "done": False}
-                result = self.run.result()
+                came = self._go_on(trial, folder)
             except (UserError, ValueError) as error:  # the same again however often it is tried
                 reason = f"{type(error).__name__}: {error}"
-                result = TrialResult(trial.id, "failed", reason, provenance=self._facts())
-        journal.finish(result)
-        checkpoint.remove(folder)
-        return self._end(trial, result.val_accuracy)
+                came = TrialResult(trial.id, "failed", reason, provenance=self._facts())
+        if isinstance(came, TrialResult):
+            journal.finish(came)
+            checkpoint.remove(folder)
+        journal.keep(trial.id)
+        if isinstance(came, TrialResult):
+            return self._end(trial, came.val_accuracy)
+        return {"val_accuracy": came.val_accuracy, "epoch": came.epoch, "done": False}
+
+    def _go_on(self, trial: Trial, folder: Path) -> EpochRecord | TrialResult:
+        """How the trial ended, or the record of its last epoch within a second."""
+        if self.run is None:
+            self.run = self._start(trial, folder)
+            if self.run.state["epoch"] > len(self.journal.entry(trial.id).records):
+                checkpoint.remove(folder)  # it is ahead of the records, such as another node's
+                self.run = self._start(trial, folder)
+            self.epochs = self.run.epochs()
+        started = time.monotonic()
+        for record in self.epochs:
+            self.journal.append(record)
+            if self.asked["report_each_epoch"] or time.monotonic() - started > STEP_SECONDS:
+                return record
+        return self.run.result()
 
     def _end(self, trial: Trial, val_accuracy: float | None) -> dict[str, Any]:
         self._leave()
@@ -133,22 +150,50 @@ class TrialTrainable(tune.Trainable):
     def _start(self, trial: Trial, folder: Path) -> Run:
         data = Path(self.asked["data"])
         task = build(trial.task, trial.options, trial.weights)
-        model = pretrain.load(task, data, self.asked["facts"]["source"], self.device)
+        source = self.asked["facts"]["source"]
+        if self.storage is not None:
+            _prepare(task, data)
+            if task.fingerprint(data) != self.asked["facts"]["data"]:
+                raise UserError(f"node {ray.util.get_node_ip_address()} has other data in {data} than the driver")
+            _fetch_source(self.storage, data, source)
+        model = pretrain.load(task, data, source, self.device)
         method = METHODS.get(trial.method)(**trial.hparams)
         splits = task.splits(data, trial.variant, trial.seed)
         return Run(trial, task, model, method, splits, folder, self.device, self._facts())
 
 
+def _prepare(task: Task, data: Path) -> None:
+    """Makes the task's data on this node too, where it may share no disk with the driver."""
+    data.mkdir(parents=True, exist_ok=True)
+    with FileLock(data / ".lock"):
+        pretrain.prepare(task, data)
+
+
+def _fetch_source(storage: Storage, data: Path, name: str) -> None:
+    path = pretrain.source_path(data, name)
+    if not path.exists():
+        storage.pull(f"sources/{path.name}", path)
+
+
 def sources(
-    trials: Iterable[Trial], data: Path, plugins: Sequence[str], gpus: float
+    trials: Iterable[Trial], data: Path, plugins: Sequence[str], gpus: float, uri: str | None
 ) -> dict[str, dict[str, Value] | str]:
     """Makes the trials' source models, each once; by trial id its facts, or why there is no model."""
 
     @ray.remote(num_cpus=1, num_gpus=gpus)
     def make(first: Sequence[Trial]) -> list[dict[str, Value]]:
-        device = set_up(plugins, 1, gpus)
-        found = [(trial, build(trial.task, trial.options, trial.weights)) for trial in first]
-        return [{"data": t.fingerprint(data), **pretrain.ensure(t, data, device, trial.seed)} for trial, t in found]
+        device, found = set_up(plugins, 1, gpus), []
+        storage = Storage(uri, PATIENCE) if uri else None
+        for trial in first:
+            task = build(trial.task, trial.options, trial.weights)
+            if storage is not None:
+                _prepare(task, data)
+                _fetch_source(storage, data, pretrain.fingerprint(task, data, trial.seed))
+            found.append({"data": task.fingerprint(data), **pretrain.ensure(task, data, device, trial.seed)})
+            if storage is not None:
+                path = pretrain.source_path(data, str(found[-1]["source"]))
+                storage.push(path, f"sources/{path.name}")
+        return found
 
     groups = defaultdict[tuple[Any, ...], dict[str, list[Trial]]](lambda: defaultdict(list))
     for trial in trials:
