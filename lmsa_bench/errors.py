@@ -28,6 +28,13 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """The error that led to all the others: of a long tale of a failed request, that the connection was refused."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
+
+
 def exit_status(main: Callable[[], int]) -> int:
     """Runs a command and returns its exit status.
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from lmsa_bench.atomic import write_whole
-from lmsa_bench.errors import UserError, without_password
+from lmsa_bench.errors import UserError, first_cause, one_line, without_password
 from lmsa_bench.results import mirror
 from lmsa_bench.results.journal import Entry, Journal, rows
 from lmsa_bench.trial.spec import canonical
@@ -272,9 +272,9 @@ class ResultStore:
         try:
             yield
         except ImportError as error:
-            raise UserError(f"tracking store {self.shown}: {error}") from None
+            raise UserError(f"tracking store {self.shown}: {error}: install its driver here") from None
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            about = without_password(str(error).strip().partition("\n")[0][:300])
+            about = without_password(one_line(first_cause(error))[:300])
             if getattr(error, "error_code", "INTERNAL_ERROR") in PASSING:
                 raise StoreUnavailable(f"tracking store {self.shown} does not answer: {about}") from error
             raise UserError(f"tracking store {self.shown}: {about}") from error
