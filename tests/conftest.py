@@ -1,10 +1,13 @@
 """What several test files share: an undisturbed sweep, with which they compare theirs."""
 
+import os
 import socket
 import time
 
 import pytest
 from sweeps import ONE, Sweep
+
+os.environ.setdefault("RAY_worker_niceness", "0")  # as nice as Ray makes them, workers would starve beside other tests
 
 
 @pytest.fixture(scope="session")
