@@ -2,29 +2,27 @@
 
 import hashlib
 import io
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
 
 from lmsa_bench.atomic import write_whole
-from lmsa_bench.control.trajectory import cross_entropy
 from lmsa_bench.download import checksum
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.models import MODELS, LayeredModel, weights
-from lmsa_bench.seeding import derive, generator
+from lmsa_bench.seeding import derive
+from lmsa_bench.source_training import Training
 from lmsa_bench.tasks.published import DATA_SETS
 from lmsa_bench.tasks.task import Source, Split, Stage, Task
 from lmsa_bench.trial.run import evaluate
 from lmsa_bench.trial.spec import canonical
-from lmsa_bench.trial.state_cache import EVALUATION_BATCH, Samples
+from lmsa_bench.trial.state_cache import Samples
 
 RECIPE = 1  # raised whenever the same recipe would train another model
-BATCH = 64
-Take = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (K,) to inputs and labels
 MEND = "delete it and it is made anew"
 POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
 
@@ -86,8 +84,13 @@ def fingerprint(task: Task, root: Path, seed: int = 0) -> str:
     return hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]
 
 
-def ensure(task: Task, root: Path, device: torch.device, seed: int = 0) -> dict[str, Any]:
-    """Makes the task's source model unless it is there; its fingerprint and held-out accuracy (a fraction or None)."""
+def ensure(
+    task: Task, root: Path, device: torch.device, seed: int = 0, each_epoch: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Makes the task's source model unless it is there; its fingerprint and held-out accuracy (a fraction or None).
+
+    Takes up what a killed process left of its training, and calls ``each_epoch`` after each epoch.
+    """
     name = fingerprint(task, root, seed)
     path = source_path(root, name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,11 +101,13 @@ def ensure(task: Task, root: Path, device: torch.device, seed: int = 0) -> dict[
                 found["accuracy"] = _accuracy(task, load(task, root, name, device), holdout, device)
                 _write(path, found)
         else:
-            model = _make(task, root, device, seed)
+            folder = training_folder(root, name)
+            model = _make(task, root, device, seed, Training(folder, each_epoch))
             holdout = _holdout(task.source, root)
             accuracy = None if holdout is None else _accuracy(task, model, holdout, device)
             found = {"state": model.source.state_dict(), "accuracy": accuracy}
             _write(path, found)
+            shutil.rmtree(folder, ignore_errors=True)
     facts = {"source": name, "source_accuracy": found["accuracy"]}
     return facts | ({"source_data": _source_data(task.source, root)} if _reads_data(task.source) else {})
 
@@ -167,6 +172,11 @@ def source_path(root: Path, name: str) -> Path:
     return root / "sources" / f"{name}.pt"
 
 
+def training_folder(root: Path, name: str) -> Path:
+    """Where in a data folder a checkpoint lies while the source model of that fingerprint is trained."""
+    return source_path(root, name).with_suffix(".training")
+
+
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         found = weights.unpack(path, device)
@@ -190,7 +200,7 @@ def _build(task: Task) -> LayeredModel:
         return MODELS.get(task.model)(task.classes, task.input_shape)
 
 
-def _make(task: Task, root: Path, device: torch.device, seed: int) -> LayeredModel:
+def _make(task: Task, root: Path, device: torch.device, seed: int, training: Training) -> LayeredModel:
     """The source model: trained from random weights, or the given ones, trained further where their head is not it."""
     source, model = task.source, _build(task)
     stages: tuple[Stage, ...]
@@ -205,54 +215,8 @@ def _make(task: Task, root: Path, device: torch.device, seed: int) -> LayeredMod
         own = source.on_tuning and source.weights != "pretrain"
         images = task.splits(root, task.variants[0], seed).train if own else _training_set(task, root)
         samples = Samples(images, task.transform if own else source.transform, device)
-        for stage in stages:
-            (_tune if stage.tune == "all" else _probe)(model, samples, stage, seed if own else 0, source.data)
+        training.run(model, samples, stages, seed if own else 0, source.data)
     return model.eval()
-
-
-def _tune(model: LayeredModel, samples: Samples, stage: Stage, seed: int, name: str) -> None:
-    """Adam at a cosine-annealed rate, batch statistics in the norms, no augmentation; the last epoch's model."""
-    _adam(model.train(), samples.take, len(samples), stage, seed, name)
-    model.eval()
-
-
-@torch.no_grad()
-def _features(model: LayeredModel, head: nn.Module, samples: Samples) -> Tensor:
-    """What the classifier takes, for each sample (n, D)."""
-    found: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
-    try:
-        for x, _ in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
-            model(x)
-    finally:
-        hook.remove()
-    return torch.cat(found)
-
-
-def _probe(model: LayeredModel, samples: Samples, stage: Stage, seed: int, name: str) -> None:
-    """The same on the classifier alone, whose inputs are computed once."""
-    head = model.source.get_submodule(weights.head_of(model.source))
-    features = _features(model, head, samples)
-
-    def take(indices: Tensor) -> tuple[Tensor, Tensor]:
-        where = indices.to(features.device)
-        return features[where], samples.labels[where]
-
-    _adam(head, take, len(samples), stage, seed, name)
-
-
-def _adam(net: nn.Module, take: Take, count: int, stage: Stage, seed: int, name: str) -> None:
-    optimizer = torch.optim.Adam(net.parameters(), lr=stage.lr)
-    steps = -(-count // BATCH) * stage.epochs
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=stage.lr, total_steps=steps)
-    for epoch in range(stage.epochs):
-        order = torch.randperm(count, generator=generator(seed, "source", name, epoch))
-        for indices in order[: count - (count % BATCH == 1)].split(BATCH):  # batch statistics of one do not exist
-            x, y = take(indices)
-            optimizer.zero_grad()
-            cross_entropy(net(x), y).mean().backward()
-            optimizer.step()
-            schedule.step()
 
 
 def _content(split: Split) -> str:

@@ -4,6 +4,7 @@ import http.server
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -17,6 +18,7 @@ from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.store import ResultStore, StoreUnavailable, default_uri
 from lmsa_bench.sweep import publisher
 from lmsa_bench.sweep.publisher import Publisher
+from lmsa_bench.sweep.workers import why_it_hung
 
 FAULTS = """
 suite: faults
@@ -72,6 +74,26 @@ def test_memory_and_hangs_cost_an_epoch_or_their_own_trial_alone(data, tmp_path)
     assert found["oom"].result.provenance["commit"] == found["slow"].result.provenance["commit"]
     assert "Traceback" not in sweep.output
     sweep.assert_mirrored()
+
+
+WATCHED = """
+import pathlib, sys, time
+from lmsa_bench.sweep.workers import watchdog, why_it_hung
+told = pathlib.Path(sys.argv[1])
+with watchdog(told, 1.5) as restart:
+    for _ in range(3):
+        time.sleep(0.8)
+        restart()
+    print(why_it_hung(told, 1.5), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_watchdog_counts_anew_from_each_epoch(tmp_path):
+    told = tmp_path / "hang.txt"
+    done = subprocess.run([sys.executable, "-c", WATCHED, str(told)], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1 and done.stdout == "None\n"
+    assert why_it_hung(told, 1.5) == f"no epoch within 1.5 s, {told} tells where"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ FLOORS = [  # a module may import its own floor's package and what is below it
     {"control"},
     {"methods", "tasks"},
     {"trial"},
+    {"source_training"},
     {"results", "suite", "pretrain", "provenance", "progress"},
     {"plan", "report", "data"},
     {"sweep"},

@@ -10,14 +10,13 @@ import toy
 from lmsa_bench.control.updates import MSA, Adam
 from lmsa_bench.methods import METHODS
 from lmsa_bench.trial import checkpoint, cost
-from lmsa_bench.trial import run as run_module
 from lmsa_bench.trial.run import evaluate
 from lmsa_bench.trial.spec import EpochRecord, Trial
 
 
 @pytest.fixture(autouse=True)
 def checkpoint_each_epoch(monkeypatch):
-    monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     torch.set_num_threads(1)
 
 

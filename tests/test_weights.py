@@ -12,6 +12,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.models import MODELS, weights
 from lmsa_bench.tasks import build
 from lmsa_bench.tasks.task import Source, Split, Splits, Stage, Task, to_unit
+from lmsa_bench.trial import checkpoint
 
 CPU = torch.device("cpu")
 
@@ -193,6 +194,45 @@ def test_lp_ft_trains_the_head_first_and_then_all(file, tmp_path):
     state = pretrain.load(tuned, tmp_path, facts["source"], CPU).source.state_dict()
     assert not torch.equal(state["conv1.weight"], backbone["conv1.weight"]) and facts["source_accuracy"] > 0.5
     assert pretrain.ensure(tuned, tmp_path, CPU, 1) == facts  # of the source's data, so the same for all seeds
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 9, 15])
+def test_a_training_that_was_killed_goes_on_to_the_same_model(after, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    stages = (Stage("head", 3, 1e-3), Stage("all", 12, 3e-3))
+    tuned = task(weights=str(file(net(1000, seed=3).state_dict())), stages=stages)
+    epochs, whole, own = [], tmp_path / "whole", tmp_path / "own"
+
+    def die():
+        epochs.append(1)
+        if len(epochs) == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain.ensure(tuned, own, CPU, 0, die)
+    name = pretrain.fingerprint(tuned, own)
+    assert (pretrain.training_folder(own, name) / checkpoint.NAME).exists()
+    facts = pretrain.ensure(tuned, own, CPU, 0, die)
+    assert len(epochs) == 15 and facts == pretrain.ensure(tuned, whole, CPU)
+    states = [pretrain.load(tuned, root, name, CPU).source.state_dict() for root in (own, whole)]
+    assert same(*states) and not pretrain.training_folder(own, name).exists()
+
+
+def test_a_checkpoint_of_another_training_is_one_line(tmp_path):
+    name = pretrain.fingerprint(task(), tmp_path)
+    folder = pretrain.training_folder(tmp_path, name)
+    folder.mkdir(parents=True)
+    state = net().state_dict()
+    wrong = ({}, {"stage": 0, "model": {}}, {"stage": 0, "epoch": 1, "model": state, "optimizer": {}, "schedule": {}})
+    for content in wrong:
+        checkpoint.save(folder, content)
+        with pytest.raises(UserError, match=f"{folder.name}: its checkpoint does not fit") as error:
+            pretrain.ensure(task(), tmp_path, CPU)
+        assert "\n" not in str(error.value)
 
 
 def test_an_accuracy_is_measured_when_its_images_come_later(file, tmp_path):

@@ -57,7 +57,7 @@ def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, op
         print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
         known = provenance.of_process() | {"config": asked.config}
         uri = journal.storage.uri if journal.storage else None
-        facts = workers.sources(ready, data, asked.plugins, asked.gpus, uri)
+        facts = workers.sources(ready, data, asked, uri)
         facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
         print("\n".join(dict.fromkeys(_told(trial, facts[trial.id]) for trial in pending)), flush=True)
         configs = []

@@ -23,10 +23,9 @@ from lmsa_bench.progress import Progress
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suite import Suite
 from lmsa_bench.sweep.nodes import forget_peers, slots
-from lmsa_bench.sweep.workers import HANG, TrialTrainable
+from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
 from lmsa_bench.trial.spec import Trial, TrialResult
 
-RETRIES = 2  # of a trial whose worker or node dies, each from its last epoch
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
 ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -131,12 +130,8 @@ def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: boo
                 if ended.tries[trial.id] <= RETRIES:
                     again.append(config)
                     continue
-                hang = journal.trials / trial.id / HANG
-                if hang.exists() and hang.stat().st_size:
-                    reason = f"no epoch within {asked.timeout:g} s, {hang.relative_to(journal.root)} tells where"
-                else:
-                    reason = ended.died[trial.id]
-                reason = f"after {ended.tries[trial.id]} tries: {reason}"
+                hung = why_it_hung(journal.trials / trial.id / HANG, asked.timeout)
+                reason = f"after {ended.tries[trial.id]} tries: {hung or ended.died[trial.id]}"
                 journal.finish(TrialResult(trial.id, "failed", reason, provenance=config["facts"]))
                 journal.keep(trial.id)
                 progress.add(trial.label)

@@ -3,9 +3,11 @@
 import faulthandler
 import os
 import time
+import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from lmsa_bench.methods import METHODS
 from lmsa_bench.plugins import import_plugin
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.storage import PATIENCE, Storage
+from lmsa_bench.suite import Suite
 from lmsa_bench.sweep.nodes import wait_for_peers
 from lmsa_bench.tasks import build
 from lmsa_bench.tasks.task import Task
@@ -27,6 +30,7 @@ from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 
+RETRIES = 2  # of a trial or source model whose worker or node dies, each from its last epoch
 HANG = "hang.txt"  # in a trial's folder: where its threads were when its worker was taken to hang
 STEP_SECONDS = 1.0  # epochs shorter than this are reported to Ray together: a report costs milliseconds
 
@@ -42,21 +46,28 @@ def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
 
 
 @contextmanager
-def watchdog(told: Path, seconds: float) -> Iterator[None]:
+def watchdog(told: Path, seconds: float) -> Iterator[Callable[[], None]]:
     """Ends this process where the block takes longer (0: however long), and leaves a file of where its threads were.
 
-    It needs no Python to run, so it ends a process that hangs in a kernel as well.
+    What it gives starts the time anew. It needs no Python to run, so it ends a process that hangs in a kernel as well.
     """
     if not seconds:
-        yield
+        yield lambda: None
         return
     with open(told, "w") as file:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        start = partial(faulthandler.dump_traceback_later, seconds, exit=True, file=file)
+        start()
         try:
-            yield
+            yield start
         finally:
             faulthandler.cancel_dump_traceback_later()
             told.unlink(missing_ok=True)
+
+
+def why_it_hung(told: Path, seconds: float) -> str | None:
+    """What is said of a process that ``watchdog`` ended, None where it did not."""
+    hung = told.exists() and told.stat().st_size
+    return f"no epoch within {seconds:g} s, {told} tells where" if hung else None
 
 
 class TrialTrainable(tune.Trainable):
@@ -170,38 +181,56 @@ def _prepare(task: Task, data: Path) -> None:
 
 
 def _fetch_source(storage: Storage, data: Path, name: str) -> None:
-    path = pretrain.source_path(data, name)
-    if not path.exists():
-        storage.pull(f"sources/{path.name}", path)
+    """Takes a source model from the storage, or how far its training is."""
+    path, training = pretrain.source_path(data, name), pretrain.training_folder(data, name) / checkpoint.NAME
+    if not path.exists() and not storage.pull(f"sources/{path.name}", path):
+        storage.pull(f"sources/{name}/{checkpoint.NAME}", training)
 
 
-def sources(
-    trials: Iterable[Trial], data: Path, plugins: Sequence[str], gpus: float, uri: str | None
-) -> dict[str, dict[str, Value] | str]:
+def _make_source(
+    trial: Trial, data: Path, device: torch.device, storage: Storage | None, restart: Callable[[], None]
+) -> dict[str, Value]:
+    """Makes a trial's source model, with an epoch each in the storage and for the watchdog; its facts."""
+    task = build(trial.task, trial.options, trial.weights)
+    if storage is None:
+        return {"data": task.fingerprint(data), **pretrain.ensure(task, data, device, trial.seed, restart)}
+    _prepare(task, data)
+    name = pretrain.fingerprint(task, data, trial.seed)
+    _fetch_source(storage, data, name)
+    path, training = pretrain.source_path(data, name), pretrain.training_folder(data, name) / checkpoint.NAME
+
+    def each_epoch() -> None:
+        restart()
+        if training.exists():
+            storage.push(training, f"sources/{name}/{checkpoint.NAME}")
+
+    facts = pretrain.ensure(task, data, device, trial.seed, each_epoch)
+    storage.push(path, f"sources/{path.name}")
+    storage.remove(f"sources/{name}/{checkpoint.NAME}", training)
+    return {"data": task.fingerprint(data), **facts}
+
+
+def sources(trials: Iterable[Trial], data: Path, asked: Suite, uri: str | None) -> dict[str, dict[str, Value] | str]:
     """Makes the trials' source models, each once; by trial id its facts, or why there is no model."""
 
-    @ray.remote(num_cpus=1, num_gpus=gpus)
-    def make(first: Sequence[Trial]) -> list[dict[str, Value]]:
-        device, found = set_up(plugins, 1, gpus), []
+    @ray.remote(num_cpus=1, num_gpus=asked.gpus, max_retries=RETRIES)
+    def make(first: Sequence[Trial], told: Path) -> list[dict[str, Value]]:
+        device = set_up(asked.plugins, 1, asked.gpus)
         storage = Storage(uri, PATIENCE) if uri else None
-        for trial in first:
-            task = build(trial.task, trial.options, trial.weights)
-            if storage is not None:
-                _prepare(task, data)
-                _fetch_source(storage, data, pretrain.fingerprint(task, data, trial.seed))
-            found.append({"data": task.fingerprint(data), **pretrain.ensure(task, data, device, trial.seed)})
-            if storage is not None:
-                path = pretrain.source_path(data, str(found[-1]["source"]))
-                storage.push(path, f"sources/{path.name}")
-        return found
+        told.parent.mkdir(parents=True, exist_ok=True)
+        with watchdog(told, asked.timeout) as restart:
+            return [_make_source(trial, data, device, storage, restart) for trial in first]
 
     groups = defaultdict[tuple[Any, ...], dict[str, list[Trial]]](lambda: defaultdict(list))
     for trial in trials:
         task = build(trial.task, trial.options, trial.weights)
         groups[pretrain.group(task, trial.seed)][trial.setting].append(trial)
     facts: dict[str, dict[str, Value] | str] = {}
-    started = [(alike, make.remote([same[0] for same in alike.values()])) for alike in groups.values()]
-    for alike, reference in started:
+    started = []
+    for alike in groups.values():
+        told = data / "sources" / f"{uuid.uuid4().hex}.{HANG}"
+        started.append((alike, told, make.remote([same[0] for same in alike.values()], told)))
+    for alike, told, reference in started:
         found: list[dict[str, Value] | str]
         try:
             found = [*ray.get(reference)]
@@ -209,7 +238,8 @@ def sources(
             cause = error.cause if error.cause is not None else error
             found = [f"source model: {type(cause).__name__}: {cause}"] * len(alike)
         except ray.exceptions.RayError as error:
-            found = [f"source model: {type(error).__name__}: {str(error).splitlines()[0]}"] * len(alike)
+            reason = why_it_hung(told, asked.timeout) or f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            found = [f"source model: {reason}"] * len(alike)
         for same, own in zip(alike.values(), found, strict=True):
             facts |= {trial.id: own for trial in same}
     return facts

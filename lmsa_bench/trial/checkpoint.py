@@ -1,8 +1,10 @@
-"""The state of a running trial on disk: the last epoch's, and the one before in case that is damaged."""
+"""The state of a running training on disk: the last epoch's, and the one before in case that is damaged."""
 
 import hashlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import torch
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
 
-_NAMES = ("checkpoint.pt", "checkpoint.previous.pt")
+SECONDS = 1.0  # epochs shorter than this share a checkpoint: writing one takes 20 ms
+NAME = "checkpoint.pt"
+_NAMES = (NAME, "checkpoint.previous.pt")
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -47,3 +51,12 @@ def remove(folder: Path) -> None:
     """Drops the checkpoints of a trial that has ended."""
     for name in _NAMES:
         (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Around what takes up a checkpoint: one that does not hold what is expected raises UserError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{folder}: its checkpoint does not fit ({one_line(error)}); remove it") from None

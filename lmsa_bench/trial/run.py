@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lmsa_bench.control.trajectory import cross_entropy
-from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
@@ -19,8 +18,6 @@ from lmsa_bench.tasks.task import Splits, Task
 from lmsa_bench.trial import checkpoint, cost
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state_cache import EVALUATION_BATCH, Samples
-
-CHECKPOINT_SECONDS = 1.0  # epochs shorter than this share a checkpoint: writing one takes 20 ms
 
 
 @torch.no_grad()
@@ -83,7 +80,7 @@ class Run:
         saved = time.monotonic()
         while self.state["epoch"] < self.trial.epochs and not self.state["diverged"]:
             yield self._epoch(self.state["epoch"] + 1)
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            if time.monotonic() - saved >= checkpoint.SECONDS:
                 self._save()
                 saved = time.monotonic()
 
@@ -221,7 +218,7 @@ class Run:
         saved = checkpoint.load(self.folder, self.device)
         if saved is None or self.update is None:
             return
-        try:
+        with checkpoint.fitting(self.folder):
             if saved.pop("origin") != self.origin:
                 return
             self.update.optimizer.load_state_dict(saved.pop("optimizer"))
@@ -229,5 +226,3 @@ class Run:
             self.state = {name: saved.pop(name) for name in self.state}
             self._tune()
             self._restore(parameters)
-        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise UserError(f"{self.folder}: its checkpoint does not fit ({one_line(error)}); remove it") from None
