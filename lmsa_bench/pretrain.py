@@ -3,12 +3,13 @@
 import hashlib
 import io
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.download import checksum
@@ -24,6 +25,7 @@ from lmsa_bench.trial.state_cache import Samples
 
 RECIPE = 1  # raised whenever the same recipe would train another model
 MEND = "delete it and it is made anew"
+WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two signs of life
 POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
 
 
@@ -85,16 +87,17 @@ def fingerprint(task: Task, root: Path, seed: int = 0) -> str:
 
 
 def ensure(
-    task: Task, root: Path, device: torch.device, seed: int = 0, each_epoch: Callable[[], None] = lambda: None
+    task: Task, root: Path, device: torch.device, seed: int = 0, alive: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
     """Makes the task's source model unless it is there; its fingerprint and held-out accuracy (a fraction or None).
 
-    Takes up what a killed process left of its training, and calls ``each_epoch`` after each epoch.
+    Takes up what a killed process left of its training. ``alive`` is called after each epoch, and now and then while
+    another process makes it.
     """
     name = fingerprint(task, root, seed)
     path = source_path(root, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with _turn(path.with_suffix(".lock"), alive):
         if path.exists():
             found = _read(path, device)
             if found["accuracy"] is None and (holdout := _holdout(task.source, root)) is not None:
@@ -102,7 +105,7 @@ def ensure(
                 _write(path, found)
         else:
             folder = training_folder(root, name)
-            model = _make(task, root, device, seed, Training(folder, each_epoch))
+            model = _make(task, root, device, seed, Training(folder, alive))
             holdout = _holdout(task.source, root)
             accuracy = None if holdout is None else _accuracy(task, model, holdout, device)
             found = {"state": model.source.state_dict(), "accuracy": accuracy}
@@ -170,6 +173,21 @@ def _accuracy(task: Task, model: LayeredModel, holdout: Split, device: torch.dev
 def source_path(root: Path, name: str) -> Path:
     """Where in a data folder the source model of that fingerprint lies."""
     return root / "sources" / f"{name}.pt"
+
+
+@contextmanager
+def _turn(path: Path, alive: Callable[[], None]) -> Iterator[None]:
+    """Holds a lock, and gives signs of life while it waits for it."""
+    lock = FileLock(path)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=WAIT_SECONDS)
+        except Timeout:
+            alive()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def training_folder(root: Path, name: str) -> Path:

@@ -23,11 +23,11 @@ Take = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (K,) to inputs and l
 class Training:
     """Adam at a cosine-annealed rate, no augmentation; the last epoch's model.
 
-    The folder has a checkpoint after each epoch, so that a kill costs no more, and ``each_epoch`` is called.
+    The folder has a checkpoint after each epoch, so that a kill costs no more, and ``alive`` is called.
     """
 
-    def __init__(self, folder: Path, each_epoch: Callable[[], None]) -> None:
-        self.folder, self.each_epoch = folder, each_epoch
+    def __init__(self, folder: Path, alive: Callable[[], None]) -> None:
+        self.folder, self.alive = folder, alive
 
     def run(self, model: LayeredModel, samples: Samples, stages: Sequence[Stage], seed: int, name: str) -> None:
         """Trains a model that has its first weights, from where a killed process left it; raises UserError."""
@@ -83,7 +83,7 @@ class Training:
                 self.schedule.step()
             if time.monotonic() - self.saved >= checkpoint.SECONDS:
                 self._save(epoch + 1)
-            self.each_epoch()
+            self.alive()
 
     def _epochs_done(self) -> int:
         left, self.left = self.left, None

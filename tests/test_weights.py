@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from lmsa_bench import pretrain, suite
 from lmsa_bench.errors import UserError
@@ -220,6 +221,22 @@ def test_a_training_that_was_killed_goes_on_to_the_same_model(after, file, tmp_p
     assert len(epochs) == 15 and facts == pretrain.ensure(tuned, whole, CPU)
     states = [pretrain.load(tuned, root, name, CPU).source.state_dict() for root in (own, whole)]
     assert same(*states) and not pretrain.training_folder(own, name).exists()
+
+
+def test_who_waits_for_another_processs_training_shows_that_it_is_alive(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "WAIT_SECONDS", 0.05)
+    lock = FileLock(pretrain.source_path(tmp_path, pretrain.fingerprint(task(), tmp_path)).with_suffix(".lock"))
+    Path(lock.lock_file).parent.mkdir()
+    lock.acquire()
+    calls = []
+
+    def alive():
+        calls.append(lock.is_locked)
+        if len(calls) == 3:
+            lock.release()
+
+    pretrain.ensure(task(), tmp_path, CPU, 0, alive)
+    assert calls == [True] * 3 + [False] * 2  # and after each of the two epochs
 
 
 def test_a_checkpoint_of_another_training_is_one_line(tmp_path):

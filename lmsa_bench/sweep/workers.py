@@ -199,12 +199,12 @@ def _make_source(
     _fetch_source(storage, data, name)
     path, training = pretrain.source_path(data, name), pretrain.training_folder(data, name) / checkpoint.NAME
 
-    def each_epoch() -> None:
+    def alive() -> None:
         restart()
         if training.exists():
             storage.push(training, f"sources/{name}/{checkpoint.NAME}")
 
-    facts = pretrain.ensure(task, data, device, trial.seed, each_epoch)
+    facts = pretrain.ensure(task, data, device, trial.seed, alive)
     storage.push(path, f"sources/{path.name}")
     storage.remove(f"sources/{name}/{checkpoint.NAME}", training)
     return {"data": task.fingerprint(data), **facts}
