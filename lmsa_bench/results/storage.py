@@ -37,6 +37,8 @@ class Storage:
     def __init__(self, uri: str, patience: float = 0.0) -> None:
         self.uri, self.patience = uri, 0.0
         self._same: dict[Path, tuple[int, int]] = {}  # files of this disk as they were when the store had them too
+        if urlsplit(uri).scheme in ("gs", "gcs") and "retry_limit_seconds" not in uri:  # else it tries for minutes
+            uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds=10"
         with self._calls():
             self.store, self.root = fs.FileSystem.from_uri(uri)
         if not self.root.strip("/"):
