@@ -1,10 +1,12 @@
 """A suite's figures by name, and the two that every table has: its accuracies and the critical differences."""
 
+import io
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError
 from lmsa_bench.results import layer_figures, training_figures
 from lmsa_bench.results.ranks import Statistics, p_value
@@ -30,8 +32,10 @@ def draw(report: Report, folder: Path) -> list[Path]:
         paths = []
         for name, figure in made.items():
             for suffix in ("png", "pdf"):
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format=suffix, dpi=150, bbox_inches="tight")
                 paths.append(folder / f"{report.suite}_{name}.{suffix}")
-                figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
+                write_whole(paths[-1], drawn.getvalue())
     except OSError as error:
         raise UserError(f"figures folder {folder}: cannot be written ({error.strerror}); name another") from None
     return paths

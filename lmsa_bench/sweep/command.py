@@ -4,9 +4,11 @@ import argparse
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from lmsa_bench import plan, pretrain, provenance, suite
+from lmsa_bench.atomic import drop_scratch, write_whole
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import report
 from lmsa_bench.results import figures, tables
@@ -38,52 +40,57 @@ def _told(trial: Trial, facts: dict[str, Value] | str) -> str:
     return pretrain.judgement(build(trial.task, trial.options, trial.weights), facts)
 
 
-def run(asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, options: argparse.Namespace) -> None:
-    """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason."""
+def run(
+    asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, options: argparse.Namespace, last: ExitStack
+) -> None:
+    """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason.
+
+    Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
+    """
     from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
 
     unready = prepare(pending, data)
     ready = [trial for trial in pending if trial.setting not in unready]
     if not ready:
         raise UserError(next(iter(unready.values())))
-    with tuning.cluster(options.address, options.cpus) as alone:
-        nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": data})
-        tasks, at_once = len({trial.task for trial in pending}), nodes.slots(asked.cpus, asked.gpus)
-        if not at_once:
-            takes = f"a trial takes {asked.cpus:g} CPUs and {asked.gpus:g} GPUs"
-            if alone:
-                raise UserError(f"suite {asked.name}: resources: {takes}, more than this machine has")
-            print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
-        print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
-        known = provenance.of_process() | {"config": asked.config}
-        uri = journal.storage.uri if journal.storage else None
-        facts = workers.sources(ready, data, asked, uri)
-        facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
-        print("\n".join(dict.fromkeys(_told(trial, facts[trial.id]) for trial in pending)), flush=True)
-        configs = []
-        for trial in pending:
-            own = facts[trial.id]
-            if isinstance(own, str):
-                journal.folder(trial)
-                journal.finish(TrialResult(trial.id, "failed", own, provenance=known))
-                journal.keep(trial.id)
-                continue
-            configs.append(
-                {
-                    "trial": trial.to_json(),
-                    "facts": known | own,
-                    "data": str(data),
-                    "results": str(journal.root / "node" if uri else journal.root),  # the driver's copy is its own
-                    "storage": uri,
-                    "plugins": list(asked.plugins),
-                    "cpus": asked.cpus,
-                    "gpus": asked.gpus,
-                    "timeout": asked.timeout,
-                    "report_each_epoch": options.asha,
-                }
-            )
-        if configs:
-            tuning.fit(configs, journal, asked, options.asha, options.plain)
+    alone = last.enter_context(tuning.cluster(options.address, options.cpus))
+    nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": data})
+    tasks, at_once = len({trial.task for trial in pending}), nodes.slots(asked.cpus, asked.gpus)
+    if not at_once:
+        takes = f"a trial takes {asked.cpus:g} CPUs and {asked.gpus:g} GPUs"
+        if alone:
+            raise UserError(f"suite {asked.name}: resources: {takes}, more than this machine has")
+        print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
+    print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
+    known = provenance.of_process() | {"config": asked.config}
+    uri = journal.storage.uri if journal.storage else None
+    facts = workers.sources(ready, data, asked, uri)
+    facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
+    print("\n".join(dict.fromkeys(_told(trial, facts[trial.id]) for trial in pending)), flush=True)
+    configs = []
+    for trial in pending:
+        own = facts[trial.id]
+        if isinstance(own, str):
+            journal.folder(trial)
+            journal.finish(TrialResult(trial.id, "failed", own, provenance=known))
+            journal.keep(trial.id)
+            continue
+        configs.append(
+            {
+                "trial": trial.to_json(),
+                "facts": known | own,
+                "data": str(data),
+                "results": str(journal.root / "node" if uri else journal.root),  # the driver's copy is its own
+                "storage": uri,
+                "plugins": list(asked.plugins),
+                "cpus": asked.cpus,
+                "gpus": asked.gpus,
+                "timeout": asked.timeout,
+                "report_each_epoch": options.asha,
+            }
+        )
+    if configs:
+        tuning.fit(configs, journal, asked, options.asha, options.plain)
 
 
 def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
@@ -98,9 +105,9 @@ def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, tr
     told = summary / "table.json"  # other rows of trials that another suite ran change it as well
     if fresh or not told.exists() or told.read_bytes() != tables.render(found, "json"):
         summary.mkdir(parents=True, exist_ok=True)
-        for form, suffix in (("table", "txt"), ("json", "json"), ("csv", "csv"), ("latex", "tex")):
-            (summary / f"table.{suffix}").write_bytes(tables.render(found, form))
         figures.draw(found, summary)
+        for form, suffix in (("table", "txt"), ("csv", "csv"), ("latex", "tex"), ("json", "json")):  # last what tells
+            write_whole(summary / f"table.{suffix}", tables.render(found, form))
         for file in summary.iterdir():
             journal.keep_file(str(file.relative_to(journal.root)))
     if trouble is None:
@@ -163,6 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.rows and not asked.trials:
         raise UserError(f"--only {options.only}: no trial of suite {asked.name!r} is left")
     journal = opened(options.results, options.storage)
+    drop_scratch(journal.root)
     finished = journal.finished()
     seen = plan.seconds_seen(journal)
     pending = [trial for trial in asked.trials if trial.id not in finished]
@@ -175,9 +183,10 @@ def main(arguments: list[str] | None = None) -> int:
     for trial_id in finished:  # what ended before there was a storage
         journal.keep(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
-    with Publisher(store, journal, asked.name, [trial.id for trial in asked.trials]) as publisher:
+    ids = [trial.id for trial in asked.trials]
+    with ExitStack() as last, Publisher(store, journal, asked.name, ids) as publisher:
         if pending:
-            run(asked, pending, journal, data, options)
+            run(asked, pending, journal, data, options, last)
         else:
             print(f"all {len(asked.trials)} trials are done: nothing to run", flush=True)
     if options.asha:

@@ -3,9 +3,7 @@
 import errno
 import logging
 import os
-import shutil
 import signal
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +12,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import ray
-from filelock import FileLock, Timeout
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
 from lmsa_bench.progress import Progress
 from lmsa_bench.results.journal import Journal
@@ -144,24 +142,11 @@ def _fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bo
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it traces what becomes of its own state
     at_once = max(1, slots(asked.cpus, asked.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
-    with _scratch(journal.root) as scratch:
-        _tune(configs, scratch, at_once, asked, asha, ended)
-
-
-@contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
-    """A folder for Tune's own state, which is never read back; those that killed drivers left are dropped."""
-    for left in root.glob(".ray-*"):
-        with suppress(Timeout), FileLock(left / "alive", timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
-    scratch = root / f".ray-{uuid.uuid4().hex}"
-    scratch.mkdir()
-    try:
-        with FileLock(scratch / "alive"):
-            yield scratch
-    finally:
-        forget_peers(str(scratch))
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder(journal.root) as scratch:
+        try:
+            _tune(configs, scratch, at_once, asked, asha, ended)
+        finally:
+            forget_peers(str(scratch))
 
 
 def _tune(configs: list[dict[str, Any]], scratch: Path, at_once: int, asked: Suite, asha: bool, ended: Ended) -> None:
