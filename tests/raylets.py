@@ -74,6 +74,17 @@ class Nodes:
         """One more node, once it takes part."""
         return self._start(f"--address={self.address}", agent=free_ports(1)[0], before=before)
 
+    def sweep(self, folder: Path, suite: str, *options: str) -> subprocess.Popen:
+        """A sweep on all nodes, started in a folder that has the suite's file."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "lmsa_bench.sweep", suite, *options, "--address", self.address],
+            cwd=folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def submit(self, checkout: Path, name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
         at = [f"--address=http://127.0.0.1:{self.dashboard}", f"--submission-id={name}", f"--working-dir={checkout}"]
         command = [RAY, "job", "submit", *at, f"--runtime-env-json={json.dumps({'env_vars': env})}", "--"]

@@ -82,14 +82,7 @@ def start(folder: Path, shared: Path, cluster: Nodes) -> subprocess.Popen:
     """A sweep of the watched suite on the cluster, with its results in the folder."""
     write(folder)
     where = ["--results", str(folder / "results"), "--data", str(shared / "data"), "--tracking-uri", store(shared)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "lmsa_bench.sweep", "watched.yaml", *where, "--address", cluster.address],
-        cwd=folder,
-        env=cluster.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return cluster.sweep(folder, "watched.yaml", *where)
 
 
 def write(folder: Path) -> None:

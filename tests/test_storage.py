@@ -3,7 +3,6 @@
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -180,14 +179,7 @@ def test_nodes_that_share_no_disk_share_a_storage(s3, tmp_path, monkeypatch):
         cluster = Nodes(folder)
         other = cluster.add(*apart)
         where = ["--results", f"{tmp_path}/disk/results", "--data", f"{tmp_path}/disk/data", "--storage", uri]
-        sweep = subprocess.Popen(
-            [sys.executable, "-m", "lmsa_bench.sweep", "suite.yaml", *where, "--address", cluster.address],
-            cwd=tmp_path,
-            env=cluster.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        sweep = cluster.sweep(tmp_path, "suite.yaml", *where)
         trials, seen = Storage(uri), tmp_path / "seen"
         while sweep.poll() is None and len(list(seen.glob("trials/*/records.jsonl"))) < 4:
             trials.pull_changed(seen, lambda name: True)

@@ -6,50 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
+from shades import images, net, same, task
 
 from lmsa_bench import pretrain, suite
 from lmsa_bench.errors import UserError
 from lmsa_bench.models import MODELS, weights
 from lmsa_bench.tasks import build
-from lmsa_bench.tasks.task import Source, Split, Splits, Stage, Task, to_unit
-from lmsa_bench.trial import checkpoint
+from lmsa_bench.tasks.task import Stage, to_unit
 
 CPU = torch.device("cpu")
-
-
-def images(count, classes, seed=0):
-    """Images of one shade a class with some noise, which a small model learns."""
-    draw = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % classes
-    noise = torch.randint(0, 20, (count, 3, 8, 8), generator=draw)
-    return Split((noise + labels[:, None, None, None] * (230 // classes)).to(torch.uint8), labels)
-
-
-def task(**source):
-    """A task of four classes for wrn_10_1 whose source data are in the code."""
-    recipe = {
-        "data": "shades",
-        "load": lambda root: images(200, 4),
-        "epochs": 2,
-        "lr": 3e-3,
-        "holdout": lambda root: images(40, 4, 1),
-    }
-    return Task(
-        name="shades",
-        model="wrn_10_1",
-        classes=4,
-        input_shape=(3, 8, 8),
-        source=Source(**(recipe | source)),
-        splits=lambda root, variant, seed: Splits(*(images(n, 4, seed + n) for n in (80, 20, 40))),
-        prepare=lambda root: None,
-        fingerprint=lambda root: "shades",
-    )
-
-
-def net(classes=4, seed=0, model="wrn_10_1"):
-    torch.manual_seed(seed)
-    return MODELS.get(model)(classes, (3, 8, 8)).source
 
 
 @pytest.fixture
@@ -61,10 +26,6 @@ def file(tmp_path):
         return tmp_path / name
 
     return save
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 WRAPPINGS = {
@@ -195,61 +156,6 @@ def test_lp_ft_trains_the_head_first_and_then_all(file, tmp_path):
     state = pretrain.load(tuned, tmp_path, facts["source"], CPU).source.state_dict()
     assert not torch.equal(state["conv1.weight"], backbone["conv1.weight"]) and facts["source_accuracy"] > 0.5
     assert pretrain.ensure(tuned, tmp_path, CPU, 1) == facts  # of the source's data, so the same for all seeds
-
-
-class Killed(Exception):
-    pass
-
-
-@pytest.mark.parametrize("after", [1, 3, 4, 9, 15])
-def test_a_training_that_was_killed_goes_on_to_the_same_model(after, file, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
-    stages = (Stage("head", 3, 1e-3), Stage("all", 12, 3e-3))
-    tuned = task(weights=str(file(net(1000, seed=3).state_dict())), stages=stages)
-    epochs, whole, own = [], tmp_path / "whole", tmp_path / "own"
-
-    def die():
-        epochs.append(1)
-        if len(epochs) == after:
-            raise Killed
-
-    with pytest.raises(Killed):
-        pretrain.ensure(tuned, own, CPU, 0, die)
-    name = pretrain.fingerprint(tuned, own)
-    assert (pretrain.training_folder(own, name) / checkpoint.NAME).exists()
-    facts = pretrain.ensure(tuned, own, CPU, 0, die)
-    assert len(epochs) == 15 and facts == pretrain.ensure(tuned, whole, CPU)
-    states = [pretrain.load(tuned, root, name, CPU).source.state_dict() for root in (own, whole)]
-    assert same(*states) and not pretrain.training_folder(own, name).exists()
-
-
-def test_who_waits_for_another_processs_training_shows_that_it_is_alive(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "WAIT_SECONDS", 0.05)
-    lock = FileLock(pretrain.source_path(tmp_path, pretrain.fingerprint(task(), tmp_path)).with_suffix(".lock"))
-    Path(lock.lock_file).parent.mkdir()
-    lock.acquire()
-    calls = []
-
-    def alive():
-        calls.append(lock.is_locked)
-        if len(calls) == 3:
-            lock.release()
-
-    pretrain.ensure(task(), tmp_path, CPU, 0, alive)
-    assert calls == [True] * 3 + [False] * 2  # and after each of the two epochs
-
-
-def test_a_checkpoint_of_another_training_is_one_line(tmp_path):
-    name = pretrain.fingerprint(task(), tmp_path)
-    folder = pretrain.training_folder(tmp_path, name)
-    folder.mkdir(parents=True)
-    state = net().state_dict()
-    wrong = ({}, {"stage": 0, "model": {}}, {"stage": 0, "epoch": 1, "model": state, "optimizer": {}, "schedule": {}})
-    for content in wrong:
-        checkpoint.save(folder, content)
-        with pytest.raises(UserError, match=f"{folder.name}: its checkpoint does not fit") as error:
-            pretrain.ensure(task(), tmp_path, CPU)
-        assert "\n" not in str(error.value)
 
 
 def test_an_accuracy_is_measured_when_its_images_come_later(file, tmp_path):
