@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -91,5 +92,5 @@ def _download(url: str, part: Path) -> None:
         raise UserError(f"{url}: cut off after {size} of {total} bytes: run the same command again to go on")
 
 
-def _bar(text: str, total: int | None, initial: int = 0, hidden: bool | None = None) -> "tqdm[None]":
+def _bar(text: str, total: int | None, initial: int = 0, hidden: bool | None = None) -> "tqdm[NoReturn]":
     return tqdm(desc=text, total=total, initial=initial, unit="B", unit_scale=True, disable=hidden, leave=False)

@@ -4,19 +4,20 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lmsa_bench.errors import UserError, nearest
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Registry:
-    """Factories by name; the key of a factory is its own name in snake_case."""
+class Registry(Generic[T]):
+    """Factories of T by name; the key of a factory is its own name in snake_case."""
 
     def __init__(self, noun: str) -> None:
         self.noun = noun
-        self._factories: dict[str, Callable[..., Any]] = {}
+        self._factories: dict[str, Callable[..., T]] = {}
 
     def register(self, factory: F) -> F:
         """Adds a factory, also as a decorator; raises UserError where the name is taken by another one."""
@@ -28,7 +29,7 @@ class Registry:
         self._factories[name] = factory
         return factory
 
-    def get(self, name: str) -> Callable[..., Any]:
+    def get(self, name: str) -> Callable[..., T]:
         """The factory of that name; raises UserError naming the nearest known one."""
         if name not in self._factories:
             raise UserError(f"unknown {self.noun} {name!r}: {nearest(name, self._factories)}")

@@ -10,6 +10,12 @@ from sweeps import ONE, Sweep
 os.environ.setdefault("RAY_worker_niceness", "0")  # as nice as Ray makes them, workers would starve beside other tests
 
 
+def pytest_make_parametrize_id(config, val, argname):
+    """Refuses tests that are named after bytes: those of an archive hold the time of its making."""
+    if isinstance(val, bytes):
+        raise pytest.UsageError(f"{argname}: give ids by name where a parameter is bytes")
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     return tmp_path_factory.mktemp("data")

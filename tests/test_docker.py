@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lmsa_bench import suite
+from lmsa_bench.suites import load as suite
 from lmsa_bench.sweep.command import parse
 
 ROOT = Path(__file__).parents[1]

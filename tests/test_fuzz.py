@@ -15,9 +15,9 @@ from fuzzing import HOSTILE, MARKER, Hostile, counts, damaged, one_line, run
 from hand_made import entry, write
 from hypothesis import strategies as st
 
-from lmsa_bench import suite
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal, rows
+from lmsa_bench.suites import load as suite
 from lmsa_bench.trial import checkpoint
 
 GOOD = """suite: mine
@@ -223,7 +223,7 @@ FILES = ("trial.json", "records.jsonl", "result.json", "../../lmsa_bench.json")
 @counts(60, 1200)
 def test_a_results_folder_is_what_its_files_say_or_one_line(tmp_path, count):
     made = entry("t", "m", {"lr": 1e-3, "order": "random"}, 1, [0.1, 0.3, 0.2], 0.7, layers=(0, 3), variant="noise")
-    write(Journal(tmp_path), made)
+    write(Journal(tmp_path, make=True), made)
     folder = tmp_path / "trials" / made.trial.id
     whole = {name: (folder / name).read_bytes() for name in FILES}
 

@@ -14,7 +14,7 @@ from lmsa_bench.methods.score_only import score_only
 from lmsa_bench.methods.single_layer import single_layer
 from lmsa_bench.registry import Registry
 
-METHODS = Registry("method")
+METHODS = Registry[Method]("method")
 METHODS.register(auto_rgn)
 METHODS.register(full)
 METHODS.register(full_msa)

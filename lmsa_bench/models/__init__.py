@@ -6,7 +6,7 @@ from lmsa_bench.models.vit import deit_tiny, small_vit
 from lmsa_bench.models.wide_resnet import wrn_10_1, wrn_16_1, wrn_28_10
 from lmsa_bench.registry import Registry
 
-MODELS = Registry("model")
+MODELS = Registry[LayeredModel]("model")
 MODELS.register(deit_tiny)
 MODELS.register(resnet50)
 MODELS.register(small_vit)

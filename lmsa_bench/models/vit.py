@@ -19,7 +19,8 @@ class EmbeddedBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patch_embed(x)
         cls = self.cls_token.expand(len(patches), -1, -1)
-        return self.block(torch.cat([cls, patches], 1) + self.pos_embed)
+        states: Tensor = self.block(torch.cat([cls, patches], 1) + self.pos_embed)
+        return states
 
 
 class ClassifiedBlock(nn.Module):
@@ -30,7 +31,8 @@ class ClassifiedBlock(nn.Module):
         self.block, self.norm, self.head = vit.blocks[-1], vit.norm, vit.head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.block(x))[:, 0])
+        logits: Tensor = self.head(self.norm(self.block(x))[:, 0])
+        return logits
 
 
 def cut(vit: Any) -> LayeredModel:

@@ -151,7 +151,8 @@ def load(net: nn.Module, path: Path, new_head: bool) -> bool:
 
 def head_of(net: nn.Module) -> str:
     """The name of the classifier: the last linear map."""
-    return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    names: list[str] = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1]
 
 
 def unpack(path: Path, device: torch.device | str = "cpu") -> Any:

@@ -23,7 +23,8 @@ class BasicBlock(nn.Module):
         pre = torch.relu(self.bn1(x))
         # The shortcut's convolution reads the activated input, the identity the raw one.
         shortcut = x if self.convShortcut is None else self.convShortcut(pre)
-        return shortcut + self.conv2(torch.relu(self.bn2(self.conv1(pre))))
+        states: Tensor = shortcut + self.conv2(torch.relu(self.bn2(self.conv1(pre))))
+        return states
 
 
 class NetworkBlock(nn.Module):
@@ -35,7 +36,8 @@ class NetworkBlock(nn.Module):
         self.layer = nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(count - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
+        states: Tensor = self.layer(x)
+        return states
 
 
 class WideResNet(nn.Module):
@@ -59,7 +61,8 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        return self.fc(torch.relu(self.bn1(x)).mean((2, 3)))
+        logits: Tensor = self.fc(torch.relu(self.bn1(x)).mean((2, 3)))
+        return logits
 
 
 class PooledClassifier(nn.Module):
@@ -70,7 +73,8 @@ class PooledClassifier(nn.Module):
         self.bn, self.fc = bn, fc
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(torch.relu(self.bn(x)).mean((2, 3)))
+        logits: Tensor = self.fc(torch.relu(self.bn(x)).mean((2, 3)))
+        return logits
 
 
 def wide_resnet(depth: int, width: int, classes: int, channels: int = 3, stem_stride: int = 1) -> LayeredModel:

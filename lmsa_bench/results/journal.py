@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 from filelock import FileLock
@@ -14,53 +15,44 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
-from lmsa_bench.results.storage import PATIENCE, Storage, is_uri
+from lmsa_bench.object_store import PATIENCE, Storage, is_uri
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 
+ERROR = "error.txt"  # in a trial's folder: the traceback of what it failed by
 FORMAT = 1  # of the results folder
 MARKER = "lmsa_bench.json"
 # A trial's files in the order in which a storage gets or loses them: records before the checkpoint of their epoch, and
 # a checkpoint goes when the result is there.
-FILES = ("trial.json", "records.jsonl", "result.json", "checkpoint.pt")
+FILES = ("trial.json", "records.jsonl", ERROR, "result.json", "checkpoint.pt")
 # All that is taken from a storage, whose names could lead anywhere.
 TAKEN = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json", re.ASCII)
 DEFAULT_RESULTS = "results"  # in the current folder
 
-# One row an epoch. The columns up to `weights` are the trial's; `result` columns repeat the trial's end in each row
-# (null while it runs); test figures stand in the row of the epoch they belong to.
-SCHEMA = pa.schema(
-    [
-        ("trial", pa.string()),
-        ("configuration", pa.string()),
-        ("task", pa.string()),
-        ("variant", pa.string()),
-        ("method", pa.string()),
-        ("hparams", pa.string()),  # canonical JSON
-        ("seed", pa.int64()),
-        ("epochs", pa.int64()),
-        ("protocol", pa.int64()),
-        ("options", pa.string()),  # of the task, canonical JSON
-        ("weights", pa.string()),
-        ("epoch", pa.int64()),
-        ("train_loss", pa.float64()),
-        ("val_loss", pa.float64()),
-        ("val_accuracy", pa.float64()),
-        ("test_loss", pa.float64()),
-        ("test_accuracy", pa.float64()),
-        ("seconds", pa.float64()),
-        ("bytes", pa.int64()),
-        ("layers", pa.list_(pa.int64())),
-        ("time", pa.float64()),
-        ("step_losses", pa.list_(pa.float64())),  # empty unless the trial asked for curves
-        ("status", pa.string()),  # finished, diverged, failed; null while it runs
-        ("reason", pa.string()),
-        ("best_epoch", pa.int64()),
-        ("test_size", pa.int64()),
-        ("flops", pa.int64()),
-        ("scores", pa.string()),  # canonical JSON
-        ("provenance", pa.string()),  # canonical JSON
-    ]
-)
+_ARROW: dict[Any, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def _column(hint: Any) -> pa.DataType:
+    """The Arrow type of a field: a tuple is a list, a mapping the text of its canonical JSON."""
+    origin, inner = get_origin(hint), [part for part in get_args(hint) if part is not type(None)]
+    if origin in (Annotated, Union, UnionType):
+        return _column(inner[0])
+    if origin is Literal:
+        return pa.string()
+    if origin is tuple:
+        return pa.list_(_column(inner[0]))
+    return _ARROW.get(hint, pa.string())
+
+
+def _columns(kind: type[Trial] | type[EpochRecord] | type[TrialResult]) -> dict[str, pa.DataType]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: _column(hints[field.name]) for field in fields(kind)}
+
+
+# One row an epoch: the trial's columns, the epoch's, and those of the trial's end (null while it runs), which repeat in
+# each row. What a trial's end has in common with its best epoch, such as test figures, stands in that epoch's row.
+_TRIAL, _EPOCH = _columns(Trial), _columns(EpochRecord)
+_END = {name: kind for name, kind in _columns(TrialResult).items() if name not in _EPOCH}
+SCHEMA = pa.schema([*({"trial": pa.string(), "configuration": pa.string()} | _TRIAL | _EPOCH | _END).items()])
 
 
 _KINDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trial, EpochRecord, TrialResult)}
@@ -83,53 +75,49 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
     """One table of all epochs of these trials, in a fixed order; a trial that ended without an epoch has one row."""
     columns: list[dict[str, Any]] = []
     for trial, records, result in sorted(entries, key=lambda entry: entry.trial.id):
-        shared: dict[str, Any] = {
-            "trial": trial.id,
-            "configuration": trial.configuration,
-            "task": trial.task,
-            "variant": trial.variant,
-            "method": trial.method,
-            "hparams": canonical(dict(trial.hparams)),
-            "seed": trial.seed,
-            "epochs": trial.epochs,
-            "protocol": trial.protocol,
-            "options": canonical(dict(trial.options)),
-            "weights": trial.weights,
-        }
+        shared = {"trial": trial.id, "configuration": trial.configuration} | _plain(trial, _TRIAL)
         if result is not None:
-            shared |= {name: getattr(result, name) for name in ("status", "reason", "best_epoch", "test_size", "flops")}
-            shared |= {name: canonical(dict(getattr(result, name))) for name in ("scores", "provenance")}
+            shared |= _plain(result, _END)
         epochs: list[EpochRecord | None] = [*records] or [None]
         for record in epochs:
             row = dict(shared)
             if record is not None:
-                row |= {name: value for name, value in asdict(record).items() if name in SCHEMA.names}
+                row |= _plain(record, _EPOCH)
                 if result is not None and record.epoch == result.best_epoch:
                     row |= {"test_loss": result.test_loss, "test_accuracy": result.test_accuracy}
             columns.append(row)
     return pa.Table.from_pylist(columns, schema=SCHEMA)
 
 
-class Journal:
-    """The trials of a results folder; raises UserError where the folder cannot be used.
+def _plain(one: Trial | EpochRecord | TrialResult, names: Iterable[str]) -> dict[str, Any]:
+    values = asdict(one)
+    return {name: canonical(values[name]) if isinstance(values[name], dict) else values[name] for name in names}
 
-    With a storage the folder is a copy of a part of it, which ``refresh``, ``take`` and ``keep`` bring up to date.
+
+class Journal:
+    """The trials of a results folder; raises UserError where the folder cannot be used, or is not there.
+
+    With a storage the folder is a copy of a part of it, which ``refresh``, ``pull`` and ``push`` bring up to date.
+    ``make`` makes a folder that is not there.
     """
 
-    def __init__(self, root: Path, storage: Storage | None = None) -> None:
+    def __init__(self, root: Path, storage: Storage | None = None, *, make: bool = False) -> None:
         self.root, self.storage = root, storage
         self.trials = root / "trials"
         self.suites_folder = root / "suites"
         marker = root / MARKER
         try:
-            self.trials.mkdir(parents=True, exist_ok=True)
+            if make:
+                self.trials.mkdir(parents=True, exist_ok=True)
             if storage is not None:
                 storage.pull(MARKER, marker)
-            if not marker.exists():
+            if make and not marker.exists():
                 write_whole(marker, canonical({"format": FORMAT}).encode(), durable=True)
             if storage is not None:
                 storage.push(marker, MARKER)
             found = json.loads(marker.read_text()).get("format")
+        except FileNotFoundError:
+            raise UserError(f"results folder {root}: there are no results; a sweep makes them") from None
         except OSError as error:
             raise UserError(f"results folder {root}: cannot be written ({error.strerror}); name another") from None
         except (ValueError, AttributeError, RecursionError):
@@ -148,7 +136,7 @@ class Journal:
     def append(self, record: EpochRecord) -> None:
         """Adds an epoch's record; the same or a later epoch that was there (a killed run's) makes way."""
         path = self.trials / record.trial / "records.jsonl"
-        kept = [r for r in self._records(record.trial) if r.epoch < record.epoch]
+        kept = [r for r in self.records(record.trial) if r.epoch < record.epoch]
         write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
 
     def finish(self, result: TrialResult) -> None:
@@ -160,7 +148,7 @@ class Journal:
         if self.storage is not None:
             self.storage.pull_changed(self.root, lambda name: bool(TAKEN.fullmatch(name)) and name[-3:] != ".pt")
 
-    def take(self, trial_id: str) -> None:
+    def pull(self, trial_id: str) -> None:
         """Brings a trial's folder to where a storage has it, to go on from there on this node."""
         if self.storage is not None:
             for name in FILES[1:]:
@@ -168,13 +156,13 @@ class Journal:
                 if not self.storage.pull(f"trials/{trial_id}/{name}", path):
                     path.unlink(missing_ok=True)
 
-    def keep(self, trial_id: str) -> None:
+    def push(self, trial_id: str) -> None:
         """Writes what is new in a trial's folder to a storage."""
         if self.storage is not None:
             for name in FILES:
-                self.keep_file(f"trials/{trial_id}/{name}")
+                self.push_file(f"trials/{trial_id}/{name}")
 
-    def keep_file(self, name: str) -> None:
+    def push_file(self, name: str) -> None:
         """Writes a file of the folder to a storage where it is new, and drops one there that is gone here."""
         if self.storage is not None:
             if (self.root / name).exists():
@@ -194,7 +182,7 @@ class Journal:
             if not known.issuperset(trial_ids):
                 text = canonical(sorted(known.union(trial_ids)))
                 write_whole(self.suites_folder / f"{name}.json", text.encode())
-                self.keep_file(f"suites/{name}.json")
+                self.push_file(f"suites/{name}.json")
 
     def suites(self) -> dict[str, set[str]]:
         """The trials that each suite asked for, started or not; without a damaged file's, which is written anew."""
@@ -213,6 +201,10 @@ class Journal:
         ended = (self.result(path.parent.name) for path in self.trials.glob("*/result.json"))
         return {result.trial for result in ended if result is not None and result.status != "failed"}
 
+    def records(self, trial_id: str) -> list[EpochRecord]:
+        """The trial's epochs so far; raises UserError where they are damaged."""
+        return self._read(trial_id, "records.jsonl", EpochRecord)
+
     def result(self, trial_id: str) -> TrialResult | None:
         """How a trial ended, None while it has not; raises UserError where that is damaged."""
         found = self._read(trial_id, "result.json", TrialResult)
@@ -223,7 +215,7 @@ class Journal:
         trials = self._read(trial_id, "trial.json", Trial)
         if not trials:
             raise self._damaged(trial_id, "it has no trial.json")
-        return Entry(trials[0], self._records(trial_id), self.result(trial_id))
+        return Entry(trials[0], self.records(trial_id), self.result(trial_id))
 
     def stamp(self, trial_id: str) -> str:
         """A text that changes whenever a trial's records or result do; nothing is read for it."""
@@ -243,9 +235,6 @@ class Journal:
     def table(self) -> pa.Table:
         """All records as one table (see SCHEMA)."""
         return rows(self.entries())
-
-    def _records(self, trial_id: str) -> list[EpochRecord]:
-        return self._read(trial_id, "records.jsonl", EpochRecord)
 
     def _read(self, trial_id: str, name: str, kind: type) -> list[Any]:
         """What the lines of a trial's file say, of that kind and of that trial; nothing where there is no file."""
@@ -272,10 +261,10 @@ class Journal:
         return UserError(f"{self.trials / trial_id}: cannot be read ({why}); remove it and run the suite again")
 
 
-def opened(results: Path, storage: str | None) -> Journal:
+def opened(results: Path, storage: str | None = None, *, make: bool = False) -> Journal:
     """The journal of a results folder, with all that its storage has; a path given as storage is the folder itself."""
     if storage is None or not is_uri(storage):
-        return Journal(Path(storage.removeprefix("file://") if storage else results).absolute())
-    journal = Journal(results.absolute(), Storage(storage, PATIENCE))
+        return Journal(Path(storage.removeprefix("file://") if storage else results).absolute(), make=make)
+    journal = Journal(results.absolute(), Storage(storage, PATIENCE), make=True)
     journal.refresh()
     return journal

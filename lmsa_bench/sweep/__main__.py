@@ -5,4 +5,5 @@ import sys
 from lmsa_bench.errors import exit_status
 from lmsa_bench.sweep.command import main
 
-sys.exit(exit_status(main))
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

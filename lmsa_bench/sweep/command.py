@@ -3,125 +3,129 @@
 import argparse
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from lmsa_bench import plan, pretrain, provenance, suite
-from lmsa_bench.atomic import drop_scratch, write_whole
-from lmsa_bench.errors import UserError
-from lmsa_bench.report import report
-from lmsa_bench.results import figures, tables
+from lmsa_bench import local
+from lmsa_bench.analysis.build import report
+from lmsa_bench.atomic import drop_scratch
+from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.local import Failure, Place
+from lmsa_bench.report import figures, tables
+from lmsa_bench.report.write import write
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
-from lmsa_bench.results.store import ResultStore, chosen_uri
-from lmsa_bench.suite import Suite
+from lmsa_bench.results.tracking import ResultStore, chosen_uri
+from lmsa_bench.suites.load import load
+from lmsa_bench.suites.spec import Suite
+from lmsa_bench.sweep import plan
+from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.publisher import Publisher
-from lmsa_bench.tasks import build
 from lmsa_bench.tasks.published import DEFAULT_DATA
-from lmsa_bench.trial.spec import Trial, TrialResult, Value
+from lmsa_bench.trial import provenance
+from lmsa_bench.trial.names import task_of
+from lmsa_bench.trial.spec import Trial
 
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
 
-def prepare(trials: Iterable[Trial], data: Path) -> dict[str, str]:
-    """Makes ready the data and weights of these trials; by Trial.setting, why that of some cannot be had."""
-    failed = dict[str, str]()
-    for setting, trial in {trial.setting: trial for trial in trials}.items():
-        try:
-            pretrain.prepare(build(trial.task, trial.options, trial.weights), data)
-        except UserError as error:
-            failed[setting] = str(error)
-    return failed
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray that a sweep runs on, and how."""
+
+    address: str | None = None  # None: $RAY_ADDRESS, else a Ray of this machine
+    cpus: int | None = None  # of a local Ray; None: all
+    asha: bool = False
 
 
-def _told(trial: Trial, facts: dict[str, Value] | str) -> str:
-    if isinstance(facts, str):
-        return f"{trial.task}: {facts}"
-    return pretrain.judgement(build(trial.task, trial.options, trial.weights), facts)
+def run_local(suite: Suite, pending: Sequence[Trial], place: Place, progress: Progress) -> None:
+    """Runs these trials in this process, one after the other."""
+    with local.ready(suite.plugins, suite.cpus, suite.gpus) as device:
+        here = Place(place.journal, place.data, device, place.provenance)
+        local.run_all(pending, here, lambda trial, result: progress.add(trial.label))
 
 
-def run(
-    asked: Suite, pending: Sequence[Trial], journal: Journal, data: Path, options: argparse.Namespace, last: ExitStack
+def run_on_ray(
+    suite: Suite, pending: Sequence[Trial], place: Place, cluster: Cluster, progress: Progress, last: ExitStack
 ) -> None:
     """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason.
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
     from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
+    from lmsa_bench.sweep.job import Job, Orders
 
-    unready = prepare(pending, data)
-    ready = [trial for trial in pending if trial.setting not in unready]
-    if not ready:
-        raise UserError(next(iter(unready.values())))
-    alone = last.enter_context(tuning.cluster(options.address, options.cpus))
-    nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": data})
-    tasks, at_once = len({trial.task for trial in pending}), nodes.slots(asked.cpus, asked.gpus)
+    journal = place.journal
+    alone = last.enter_context(tuning.cluster(cluster.address, cluster.cpus))
+    nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": place.data})
+    tasks, at_once = len({trial.task for trial in pending}), nodes.slots(suite.cpus, suite.gpus)
     if not at_once:
-        takes = f"a trial takes {asked.cpus:g} CPUs and {asked.gpus:g} GPUs"
+        takes = f"a trial takes {suite.cpus:g} CPUs and {suite.gpus:g} GPUs"
         if alone:
-            raise UserError(f"suite {asked.name}: resources: {takes}, more than this machine has")
+            raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
-    known = provenance.of_process() | {"config": asked.config}
-    uri = journal.storage.uri if journal.storage else None
-    facts = workers.sources(ready, data, asked, uri)
-    facts |= {trial.id: unready[trial.setting] for trial in pending if trial.setting in unready}
-    print("\n".join(dict.fromkeys(_told(trial, facts[trial.id]) for trial in pending)), flush=True)
-    configs = []
+    orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
+    facts, jobs, told = workers.sources(pending, orders), list[Job](), dict[str, None]()
     for trial in pending:
         own = facts[trial.id]
-        if isinstance(own, str):
-            journal.folder(trial)
-            journal.finish(TrialResult(trial.id, "failed", own, provenance=known))
-            journal.keep(trial.id)
-            continue
-        configs.append(
-            {
-                "trial": trial.to_json(),
-                "facts": known | own,
-                "data": str(data),
-                "results": str(journal.root / "node" if uri else journal.root),  # the driver's copy is its own
-                "storage": uri,
-                "plugins": list(asked.plugins),
-                "cpus": asked.cpus,
-                "gpus": asked.gpus,
-                "timeout": asked.timeout,
-                "report_each_epoch": options.asha,
-            }
-        )
-    if configs:
-        tuning.fit(configs, journal, asked, options.asha, options.plain)
+        if isinstance(own, Failure):
+            told[f"{trial.task}: {own.reason}"] = None
+            local.fail(trial, place, own)
+            journal.push(trial.id)
+            progress.add(trial.label)
+        else:
+            told[own.judgement(task_of(trial))] = None
+            jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
+    print("\n".join(told), flush=True)
+    tuning.fit(jobs, journal, cluster.asha, progress)
 
 
-def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
+def run(
+    suite: Suite, pending: Sequence[Trial], place: Place, cluster: Cluster | None, plain: bool, last: ExitStack
+) -> None:
+    """Runs the trials whose data and weights can be had, on Ray or here; the others end as failed, with the reason."""
+    unready = local.unready(pending, place.data)
+    able = [trial for trial in pending if trial.setting not in unready]
+    if not able:
+        raise UserError(next(iter(unready.values())))
+    progress = Progress(len(pending), plain or None)
+    try:
+        for trial in pending:
+            if trial.setting in unready:
+                print(f"{trial.task}: {unready[trial.setting]}", flush=True)
+                local.fail(trial, place, Failure(unready[trial.setting]))
+                place.journal.push(trial.id)
+                progress.add(trial.label)
+        if cluster is None:
+            run_local(suite, able, place, progress)
+        else:
+            run_on_ray(suite, able, place, cluster, progress, last)
+    finally:
+        progress.close()
+
+
+def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
     """Prints the table and what is missing from it, or from the store in trouble; exit status 0 where nothing is."""
     journal.refresh()
-    results = {trial.id: journal.result(trial.id) for trial in asked.trials}
-    failed = [(trial, result) for trial in asked.trials if (result := results[trial.id]) and result.status == "failed"]
+    results = {trial.id: journal.result(trial.id) for trial in suite.trials}
+    failed = [(t, result) for t in suite.trials if (result := results[t.id]) and result.status == "failed"]
     missing = sum(result is None for result in results.values())
-    found = report(asked, journal.table())
-    text = tables.render(found, "table")
-    summary = journal.root / "summary" / asked.name
-    told = summary / "table.json"  # other rows of trials that another suite ran change it as well
-    if fresh or not told.exists() or told.read_bytes() != tables.render(found, "json"):
-        summary.mkdir(parents=True, exist_ok=True)
-        figures.draw(found, summary)
-        for form, suffix in (("table", "txt"), ("csv", "csv"), ("latex", "tex"), ("json", "json")):  # last what tells
-            write_whole(summary / f"table.{suffix}", tables.render(found, form))
-        for file in summary.iterdir():
-            journal.keep_file(str(file.relative_to(journal.root)))
+    found = report(suite, journal.table())
+    write(found, journal, anew=fresh)
     if trouble is None:
         try:
-            store.publish_summary(journal, asked.name)
+            store.publish_summary(journal, suite.name)
         except UserError as error:
             trouble = str(error)
-    print(text.decode(), flush=True)
+    print(tables.render(found, "table").decode(), flush=True)
     for trial, result in failed[:10]:
         print(f"failed: {trial.label}: {result.reason}")
     if len(failed) > 10:
         print(f"and {len(failed) - 10} more failed trials")
     if missing:
-        print(f"{missing} of {len(asked.trials)} trials have not ended: the same command goes on with them")
+        print(f"{missing} of {len(suite.trials)} trials have not ended: the same command goes on with them")
     if trouble is None:
         print(f"MLflow: {store.shown if store.is_server else f'mlflow ui --backend-store-uri {store.shown}'}")
     else:
@@ -131,7 +135,7 @@ def conclude(asked: Suite, journal: Journal, store: ResultStore, fresh: bool, tr
     return 1 if failed or missing else 0 if trouble is None else UNPUBLISHED
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; argparse ends the program with status 2 where it is wrong."""
     parser = argparse.ArgumentParser(prog="python -m lmsa_bench.sweep", description=__doc__)
     add = parser.add_argument
@@ -143,11 +147,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--only", default="", metavar="KEY=VALUE,…", help="a part: task=NAME and method=NAME, each as often as needed")
     add("--seeds", type=int, metavar="N", help="the first N seeds in place of the suite's")
     add("--dry-run", action="store_true", help="print the plan and an estimate of time, and run nothing")
+    add("--local", action="store_true", help="run in this process, without Ray: an error ends in its traceback")
     add("--asha", action="store_true", help="stop unpromising trials early: not comparable with a full grid")
     add("--address", help="a Ray cluster's address (default: $RAY_ADDRESS, else a Ray of this machine)")
     add("--cpus", type=int, help="CPUs of a local Ray (default: all)")
     add("--plain", action="store_true", help="progress in plain lines, also on a terminal")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.local and (options.address or options.asha or options.cpus):
+        parser.error("--local runs in this process, where --address, --asha and --cpus mean nothing")
+    return options
 
 
 def select(text: str) -> tuple[list[str], list[str]]:
@@ -161,34 +169,41 @@ def select(text: str) -> tuple[list[str], list[str]]:
     return kept["task"], kept["method"]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status is 0, 1 where trials failed or are left, 2 after a user's error, or UNPUBLISHED."""
     options = parse(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: expected at least 1")
-    asked = suite.load(options.suite, options.seeds).only(*select(options.only))
-    if asked.rows and not asked.trials:
-        raise UserError(f"--only {options.only}: no trial of suite {asked.name!r} is left")
-    journal = opened(options.results, options.storage)
+    whole = load(options.suite, options.seeds)
+    figures.check(whole)
+    try:
+        suite = whole.only(*select(options.only))
+    except UserError as error:
+        raise UserError(f"--only {options.only}: {one_line(error)}") from None
+    if suite.rows and not suite.trials:
+        raise UserError(f"--only {options.only}: no trial of suite {suite.name!r} is left")
+    journal = opened(options.results, options.storage, make=True)
     drop_scratch(journal.root)
     finished = journal.finished()
     seen = plan.seconds_seen(journal)
-    pending = [trial for trial in asked.trials if trial.id not in finished]
+    pending = [trial for trial in suite.trials if trial.id not in finished]
     pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)
     data = options.data.absolute()
     if options.dry_run:
-        slots = max(1, int((options.cpus or os.cpu_count() or 1) / (asked.cpus or 1)))
-        print("\n".join(plan.describe(asked, journal, pending, data, slots)))
+        slots = 1 if options.local else max(1, int((options.cpus or os.cpu_count() or 1) / (suite.cpus or 1)))
+        print("\n".join(plan.describe(suite, journal, pending, data, slots)))
         return 0
     for trial_id in finished:  # what ended before there was a storage
-        journal.keep(trial_id)
+        journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
-    ids = [trial.id for trial in asked.trials]
-    with ExitStack() as last, Publisher(store, journal, asked.name, ids) as publisher:
+    place = Place(journal, data, provenance=provenance.of_process() | {"config": suite.config})
+    cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
+    ids = [trial.id for trial in suite.trials]
+    with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
         if pending:
-            run(asked, pending, journal, data, options, last)
+            run(suite, pending, place, cluster, options.plain, last)
         else:
-            print(f"all {len(asked.trials)} trials are done: nothing to run", flush=True)
+            print(f"all {len(suite.trials)} trials are done: nothing to run", flush=True)
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(asked, journal, store, bool(pending), publisher.trouble)
+    return conclude(suite, journal, store, bool(pending), publisher.trouble)

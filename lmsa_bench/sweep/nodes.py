@@ -22,7 +22,7 @@ SHOWN_SECONDS = 5.0  # within which the other nodes must see a new file: network
 
 def slots(cpus: float, gpus: float) -> int:
     """How many trials of these resources the nodes that are up run at a time, 0 where none has enough for one."""
-    return sum(_fitting(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"])
+    return sum([_fitting(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"]])
 
 
 def _fitting(there: Mapping[str, float], cpus: float, gpus: float) -> int:

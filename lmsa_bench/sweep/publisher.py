@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
-from lmsa_bench.results.store import ResultStore
+from lmsa_bench.results.tracking import ResultStore
 
 PUBLISH_SECONDS = 15.0  # a call looks for what is there already, which costs the same for one trial as for many
 MOST_SECONDS = 120.0  # between two tries of a store that does not answer
@@ -49,7 +49,7 @@ class Publisher:
             self.journal.refresh()
             self._written += self.store.publish(self.journal, self.suite, self.ids)
             if self._written and self._ended.is_set():
-                self.store.settle()
+                self.store.deduplicate()
             self.trouble = None
         except UserError as error:  # also what the store refuses: the sweep goes on, and its end tells
             self.trouble = str(error)

@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,12 +18,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
-from lmsa_bench.progress import Progress
+from lmsa_bench.local import Failure, Place, fail
 from lmsa_bench.results.journal import Journal
-from lmsa_bench.suite import Suite
+from lmsa_bench.sweep.job import Job
 from lmsa_bench.sweep.nodes import forget_peers, slots
+from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
-from lmsa_bench.trial.spec import Trial, TrialResult
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
 ENVIRONMENT = {
@@ -38,14 +39,14 @@ class OneASHAEach(FIFOScheduler):
     """ASHA among the configurations of one method on one task and seed, whose accuracies alone compare."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.asha = defaultdict[tuple[Any, ...], AsyncHyperBandScheduler](
             lambda: AsyncHyperBandScheduler(time_attr="epoch", metric="val_accuracy", mode="max", grace_period=2)
         )
 
     def _of(self, trial: Any) -> AsyncHyperBandScheduler:
-        spec = trial.config["trial"]
-        return self.asha[spec["task"], spec["variant"], spec["method"], spec["seed"]]
+        one = Job.from_json(trial.config).trial
+        return self.asha[one.task, one.variant, one.method, one.seed]
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """See TrialScheduler."""
@@ -74,12 +75,12 @@ class Ended(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
-        self.progress.add(Trial(**trial.config["trial"]).label)
+        self.progress.add(Job.from_json(trial.config).trial.label)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
-        died = Trial(**trial.config["trial"]).id
+        died = Job.from_json(trial.config).trial.id
         self.tries[died] += max(1, trial.num_failures)
         try:
             self.died[died] = _last_line(trial.get_pickled_error() or trial.get_error())
@@ -102,59 +103,57 @@ def cluster(address: str | None, cpus: int | None) -> Iterator[bool]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"Ray cluster {address or os.environ.get('RAY_ADDRESS', 'local')}: {error}") from None
     # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
     try:
         yield options.get("address") == "local"
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, before)
 
 
-def fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bool, plain: bool) -> None:
-    """Runs these trials; those that die too often end as failed, with the reason."""
-    progress = Progress(len(configs), plain or None)
+def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -> None:
+    """Runs these trials of one sweep; those that die too often end as failed, with the reason."""
     ended = Ended(progress)
-    try:
-        while configs:
-            ended.died, ended.count = {}, 0
-            _fit(configs, journal, asked, asha, ended)
-            if ended.count < len(configs):
-                return  # interrupted
-            finished, again = journal.finished(), []
-            for config in configs:
-                trial = Trial(**config["trial"])
-                if trial.id not in ended.died or trial.id in finished:
-                    continue
-                # Tune gives a trial up at once where its worker's death shows twice, or between two trials.
-                if ended.tries[trial.id] <= RETRIES:
-                    again.append(config)
-                    continue
-                hung = why_it_hung(journal.trials / trial.id / HANG, asked.timeout)
-                reason = f"after {ended.tries[trial.id]} tries: {hung or ended.died[trial.id]}"
-                journal.finish(TrialResult(trial.id, "failed", reason, provenance=config["facts"]))
-                journal.keep(trial.id)
-                progress.add(trial.label)
-            configs = again
-    finally:
-        progress.close()
+    while jobs:
+        ended.died, ended.count = {}, 0
+        _fit(jobs, journal, asha, ended)
+        if ended.count < len(jobs):
+            return  # interrupted
+        finished, again = journal.finished(), []
+        for job in jobs:
+            trial = job.trial
+            if trial.id not in ended.died or trial.id in finished:
+                continue
+            # Tune gives a trial up at once where its worker's death shows twice, or between two trials.
+            if ended.tries[trial.id] <= RETRIES:
+                again.append(job)
+                continue
+            hung = why_it_hung(journal.trials / trial.id / HANG, job.orders.timeout)
+            reason = f"after {ended.tries[trial.id]} tries: {hung or ended.died[trial.id]}"
+            fail(trial, Place(journal, Path(job.orders.data), provenance=job.facts), Failure(reason))
+            journal.push(trial.id)
+            progress.add(trial.label)
+        jobs = again
 
 
-def _fit(configs: list[dict[str, Any]], journal: Journal, asked: Suite, asha: bool, ended: Ended) -> None:
+def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it traces what becomes of its own state
-    at_once = max(1, slots(asked.cpus, asked.gpus))
+    at_once = max(1, slots(jobs[0].orders.cpus, jobs[0].orders.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     with scratch_folder(journal.root) as scratch:
+        orders = replace(jobs[0].orders, scratch=str(scratch), peers=min(at_once, len(jobs)))
         try:
-            _tune(configs, scratch, at_once, asked, asha, ended)
+            _tune([replace(job, orders=orders) for job in jobs], scratch, asha, ended)
         finally:
             forget_peers(str(scratch))
 
 
-def _tune(configs: list[dict[str, Any]], scratch: Path, at_once: int, asked: Suite, asha: bool, ended: Ended) -> None:
-    together = {"scratch": str(scratch), "peers": min(at_once, len(configs))}
+def _tune(jobs: Sequence[Job], scratch: Path, asha: bool, ended: Ended) -> None:
+    orders = jobs[0].orders
     scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
     tuner = tune.Tuner(
-        tune.with_resources(TrialTrainable, {"cpu": asked.cpus, "gpu": asked.gpus}),
-        param_space=tune.grid_search([config | together for config in configs]),
+        tune.with_resources(TrialTrainable, {"cpu": orders.cpus, "gpu": orders.gpus}),
+        param_space=tune.grid_search([job.to_json() for job in jobs]),
         tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
         run_config=tune.RunConfig(
             storage_path=str(scratch),

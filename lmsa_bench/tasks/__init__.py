@@ -8,7 +8,7 @@ from lmsa_bench.registry import Registry
 from lmsa_bench.tasks import cifar, digits, fashion, imagenet
 from lmsa_bench.tasks.task import Task
 
-TASKS = Registry("task")
+TASKS = Registry[Task]("task")
 
 TASKS.register(digits.digits_c)
 TASKS.register(digits.digits_flip)
@@ -35,5 +35,5 @@ def build(name: str, options: Mapping[str, Any] | None = None, weights: str = ""
 
     Raises UserError.
     """
-    task: Task = TASKS.get(name)(**(options or {}))
+    task = TASKS.get(name)(**(options or {}))
     return replace(task, source=replace(task.source, weights=weights)) if weights else task

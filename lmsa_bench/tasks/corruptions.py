@@ -12,7 +12,7 @@ from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.registry import Registry
 from lmsa_bench.tasks.task import to_unit
 
-CORRUPTIONS = Registry("corruption")
+CORRUPTIONS = Registry[Tensor]("corruption")
 
 Strength = float | tuple[float, float]
 

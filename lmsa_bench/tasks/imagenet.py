@@ -43,7 +43,7 @@ LIVING17 = Path(__file__).with_name("living17.csv")
 @cache
 def wnids() -> dict[str, int]:
     """ImageNet's class folders and their labels."""
-    from timm.data import ImageNetInfo  # here: it takes seconds
+    from timm.data.imagenet_info import ImageNetInfo  # here: it takes seconds
 
     return {name: label for label, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
 

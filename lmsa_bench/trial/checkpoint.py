@@ -41,7 +41,8 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
             continue
         if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
             try:
-                return torch.load(io.BytesIO(data[_DIGEST:]), map_location=device, weights_only=True)
+                state: dict[str, Any] = torch.load(io.BytesIO(data[_DIGEST:]), map_location=device, weights_only=True)
+                return state
             except Exception as error:  # noqa: BLE001 - such a file can raise anything
                 raise UserError(f"{folder / name}: not a checkpoint ({one_line(error)}); remove it") from None
     return None

@@ -25,7 +25,7 @@ class _Flops(TorchDispatchMode):
     """Adds up torch's own counts, operator by operator; FlopCounterMode refuses gradients with respect to states."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = self.operators = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -3,11 +3,11 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from lmsa_bench.control.trajectory import cross_entropy
@@ -16,8 +16,8 @@ from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Splits, Task
 from lmsa_bench.trial import checkpoint, cost
+from lmsa_bench.trial.samples import EVALUATION_BATCH, Samples
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
-from lmsa_bench.trial.state_cache import EVALUATION_BATCH, Samples
 
 
 @torch.no_grad()
@@ -29,6 +29,39 @@ def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
         totals += torch.stack([cross_entropy(output, y).double().sum(), (output.argmax(1) == y).double().sum()])
     loss, correct = (totals / len(samples)).tolist()
     return loss, correct
+
+
+@dataclass
+class Best:
+    """The best epoch so far by validation; its test figures are there where the trial asks for curves."""
+
+    best_epoch: int
+    val_accuracy: float
+    val_loss: float
+    test_accuracy: float | None
+    test_loss: float | None
+
+    @classmethod
+    def of(cls, record: EpochRecord) -> "Best":
+        """What is kept of an epoch's record."""
+        return cls(record.epoch, record.val_accuracy, record.val_loss, record.test_accuracy, record.test_loss)
+
+
+@dataclass
+class State:
+    """How far a run is, in plain values: with parameters and optimiser it is the checkpoint."""
+
+    epoch: int = 0
+    layers: tuple[int, ...] = ()  # that are tuned now
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    best: Best | None = None
+    seconds: float = 0.0  # of training
+    flops: int = 0
+    bytes: int = 0
+    diverged: bool = False
+
+
+_STATE = TypeAdapter(State)
 
 
 class Run:
@@ -56,16 +89,7 @@ class Run:
         self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
         self.steps = math.ceil(len(self.train) / trial.batch_size)
         self.update = method.update(self.model) if method.update else None
-        self.state: dict[str, Any] = {
-            "epoch": 0,
-            "layers": (),
-            "scores": {},
-            "best": None,
-            "seconds": 0.0,
-            "flops": 0,
-            "bytes": 0,
-            "diverged": False,
-        }
+        self.state = State()
         # The best epoch's parameters of every layer that was ever tuned; a layer's own source values until then.
         self.best_parameters: dict[int, list[Tensor]] = {}
         self._resume()
@@ -75,34 +99,36 @@ class Run:
         if self.update is None:
             self._select(0)
             loss, accuracy = evaluate(self.model, self.val)
-            yield self._keep_best(self._record(0, None, 0.0, self.state["layers"], loss, accuracy))
+            yield self._keep_best(self._record(0, None, 0.0, self.state.layers, loss, accuracy))
             return
         saved = time.monotonic()
-        while self.state["epoch"] < self.trial.epochs and not self.state["diverged"]:
-            yield self._epoch(self.state["epoch"] + 1)
+        while self.state.epoch < self.trial.epochs and not self.state.diverged:
+            yield self._epoch(self.state.epoch + 1)
             if time.monotonic() - saved >= checkpoint.SECONDS:
                 self._save()
                 saved = time.monotonic()
 
     def result(self) -> TrialResult:
         """The end of the trial: the test figures of the best epoch by validation, or that it diverged."""
-        state, best = self.state, self.state["best"]
-        shared: dict[str, Any] = {
-            "trial": self.trial.id,
-            "seconds": state["seconds"],
-            "flops": state["flops"],
-            "bytes": state["bytes"],
-            "scores": state["scores"],
-            "test_size": len(self.test),
-            "provenance": self.provenance,
-        }
-        if state["diverged"]:
-            reason = f"loss not finite in epoch {state['epoch']}"
-            return TrialResult(status="diverged", reason=reason, **shared)
-        if best["test_accuracy"] is None:
+        state, best = self.state, self.state.best
+        ended = TrialResult(
+            self.trial.id,
+            "diverged",
+            f"loss not finite in epoch {state.epoch}",
+            test_size=len(self.test),
+            seconds=state.seconds,
+            flops=state.flops,
+            bytes=state.bytes,
+            scores=state.scores,
+            provenance=self.provenance,
+        )
+        if state.diverged:
+            return ended
+        assert best is not None
+        if best.test_accuracy is None:
             self._restore(self.best_parameters)
-            best["test_loss"], best["test_accuracy"] = evaluate(self.model, self.test)
-        return TrialResult(status="finished", **best, **shared)
+            best.test_loss, best.test_accuracy = evaluate(self.model, self.test)
+        return replace(ended, status="finished", reason="", **asdict(best))
 
     def _epoch(self, epoch: int) -> EpochRecord:
         assert self.update is not None
@@ -117,18 +143,18 @@ class Run:
             if step == 0:
                 started += self._count_cost(indices)
             x, y = self.train.take(indices)
-            losses.append(self.update.step(x, y, state["layers"], self.train.start))
+            losses.append(self.update.step(x, y, state.layers, self.train.start))
             total += losses[-1].double() * len(y)
-            tuned |= set(state["layers"])
+            tuned |= set(state.layers)
         train_loss = (total / len(self.train)).item()
         seconds = self._clock() - started
         val_loss, val_accuracy = evaluate(self.model, self.val)
-        state |= {"epoch": epoch, "seconds": state["seconds"] + seconds}
-        state["diverged"] = not (math.isfinite(train_loss) and math.isfinite(val_loss))
+        state.epoch, state.seconds = epoch, state.seconds + seconds
+        state.diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
         record = self._record(epoch, train_loss, seconds, tuple(sorted(tuned)), val_loss, val_accuracy)
         if self.trial.curves:
             record = replace(record, step_losses=tuple(torch.stack(losses).tolist()))
-        return record if state["diverged"] else self._keep_best(record)
+        return record if state.diverged else self._keep_best(record)
 
     def _select(self, step: int) -> None:
         # From the source images, whatever is cached: a criterion scores every layer.
@@ -136,27 +162,27 @@ class Run:
         order = torch.randperm(len(self.train), generator=generator(seed, "tuning batches", step))
         batches = self.train.batches(order, self.trial.batch_size)
         layers, scores = self.method.select(self.model, batches, step, generator(seed, "select", step))
-        self.state["layers"] = layers
+        self.state.layers = layers
         if scores:
-            self.state["scores"] = scores
+            self.state.scores = scores
         if self.update is not None:
             for n in layers:
                 self.best_parameters.setdefault(n, self._copy(n))
             self._tune()
 
     def _tune(self) -> None:
-        self.model.tune_only(self.state["layers"])
-        if self.method.every.count is None and min(self.state["layers"]) > 0:
+        self.model.tune_only(self.state.layers)
+        if self.method.every.count is None and min(self.state.layers) > 0:
             for samples in (self.train, self.val, self.test) if self.trial.curves else (self.train, self.val):
-                samples.advance(self.model, min(self.state["layers"]))
+                samples.advance(self.model, min(self.state.layers))
 
     def _count_cost(self, indices: Tensor) -> float:
         """Counts the first step, and returns the seconds that this took, which are not the method's."""
         assert self.method.update is not None
         started = self._clock()
         x, y = self.train.take(indices)
-        counted = cost.of_step(self.model, self.method.update, x, y, self.state["layers"], self.train.start)
-        self.state |= {"flops": counted.flops, "bytes": counted.bytes}
+        counted = cost.of_step(self.model, self.method.update, x, y, self.state.layers, self.train.start)
+        self.state.flops, self.state.bytes = counted.flops, counted.bytes
         return self._clock() - started
 
     def _clock(self) -> float:
@@ -181,17 +207,16 @@ class Run:
             val_loss,
             val_accuracy,
             seconds,
-            self.state["bytes"],
+            self.state.bytes,
             layers,
             time.time(),
             *test,
         )
 
     def _keep_best(self, record: EpochRecord) -> EpochRecord:
-        best = self.state["best"]
-        if best is None or record.stopping_key < (-best["val_accuracy"], best["val_loss"], best["best_epoch"]):
-            names = ("val_accuracy", "val_loss", "test_accuracy", "test_loss")
-            self.state["best"] = {"best_epoch": record.epoch, **{name: getattr(record, name) for name in names}}
+        best = self.state.best
+        if best is None or record.stopping_key < (-best.val_accuracy, best.val_loss, best.best_epoch):
+            self.state.best = Best.of(record)
             self.best_parameters = {n: self._copy(n) for n in self.best_parameters}
         return record
 
@@ -212,7 +237,7 @@ class Run:
             "optimizer": self.update.optimizer.state_dict(),
             "origin": self.origin,
         }
-        checkpoint.save(self.folder, self.state | tensors)
+        checkpoint.save(self.folder, asdict(self.state) | tensors)
 
     def _resume(self) -> None:
         saved = checkpoint.load(self.folder, self.device)
@@ -223,6 +248,6 @@ class Run:
                 return
             self.update.optimizer.load_state_dict(saved.pop("optimizer"))
             parameters, self.best_parameters = saved.pop("parameters"), saved.pop("best_parameters")
-            self.state = {name: saved.pop(name) for name in self.state}
+            self.state = _STATE.validate_python({field.name: saved.pop(field.name) for field in fields(State)})
             self._tune()
             self._restore(parameters)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le
 
@@ -12,6 +12,14 @@ PROTOCOL = 1  # raised whenever the same trial would give other records: splits,
 
 Int64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # as the table of results holds it
 Value = bool | int | float | str | None
+
+
+class Metric(NamedTuple):
+    """What a reported number means, beside its field: its column and its name in MLflow follow from that."""
+
+    unit: Literal["nats", "fraction", "s", "bytes", "FLOPs", "epoch"]
+    better: Literal["higher", "lower", "neither"]
+    tracked: str = ""  # its name in MLflow; "": in the table alone
 
 
 def canonical(value: Any) -> str:
@@ -71,19 +79,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch left: losses are means over samples, accuracies fractions, seconds without any evaluation."""
+    """What one epoch left: losses are means over samples, and seconds leave out every evaluation."""
 
     trial: str
     epoch: Int64  # 1 is the first; 0 is the source model as it is
-    train_loss: float | None  # None where nothing is trained
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-    bytes: Int64
+    train_loss: Annotated[float, Metric("nats", "lower", "train_loss")] | None  # None where nothing is trained
+    val_loss: Annotated[float, Metric("nats", "lower", "val_loss")]
+    val_accuracy: Annotated[float, Metric("fraction", "higher", "val_accuracy")]
+    seconds: Annotated[float, Metric("s", "lower")]
+    bytes: Annotated[Int64, Metric("bytes", "lower")]
     layers: tuple[Int64, ...]  # every layer that was tuned in this epoch (or chosen, where nothing is trained)
     time: float  # seconds since 1970, when the epoch ended
-    test_loss: float | None = None
-    test_accuracy: float | None = None
+    test_loss: Annotated[float, Metric("nats", "lower", "test_loss")] | None = None
+    test_accuracy: Annotated[float, Metric("fraction", "higher", "test_accuracy")] | None = None
     step_losses: tuple[float, ...] = ()  # where the trial asks for curves
 
     @property
@@ -99,14 +107,23 @@ class TrialResult:
     trial: str
     status: Literal["finished", "diverged", "failed"]
     reason: str = ""
-    best_epoch: Int64 | None = None
-    val_accuracy: float | None = None
-    val_loss: float | None = None
-    test_accuracy: float | None = None
-    test_loss: float | None = None
+    best_epoch: Annotated[Int64, Metric("epoch", "neither", "best_epoch")] | None = None
+    val_accuracy: Annotated[float, Metric("fraction", "higher", "best_val_accuracy")] | None = None
+    val_loss: Annotated[float, Metric("nats", "lower", "best_val_loss")] | None = None
+    test_accuracy: Annotated[float, Metric("fraction", "higher", "best_test_accuracy")] | None = None
+    test_loss: Annotated[float, Metric("nats", "lower", "best_test_loss")] | None = None
     test_size: Int64 = 0
-    seconds: float = 0.0  # training alone
-    flops: Int64 = 0  # of the first update step
-    bytes: Int64 = 0  # highest of the epochs
+    seconds: Annotated[float, Metric("s", "lower", "total_seconds")] = 0.0  # training alone
+    flops: Annotated[Int64, Metric("FLOPs", "lower")] = 0  # of the first update step
+    bytes: Annotated[Int64, Metric("bytes", "lower", "bytes")] = 0  # highest of the epochs
     scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
     provenance: Mapping[str, Value] = field(default_factory=dict)
+
+
+def metrics_of(kind: type[EpochRecord] | type[TrialResult]) -> dict[str, Metric]:
+    """The metrics among the fields of a record or a result, by field."""
+    found = dict[str, Metric]()
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        annotated = [one for one in (hint, *get_args(hint)) if get_origin(one) is Annotated]  # as it is, or in a union
+        found.update((name, part) for one in annotated for part in one.__metadata__ if isinstance(part, Metric))
+    return found

@@ -1,0 +1,36 @@
+"""All commands under one name:  lmsa-bench sweep|report|data|results …"""
+
+import importlib
+import sys
+
+from lmsa_bench.errors import UserError, exit_status, nearest
+
+COMMANDS = {
+    "sweep": "run a suite and print its ranked table",
+    "report": "a suite's table and figures, from what has been run",
+    "data": "the published data sets: list, fetch, verify, prepare",
+    "results": "bring an MLflow store up to date with a results folder",
+}
+
+
+def run() -> int:
+    """Runs the command that the first argument names; raises UserError where there is none of that name."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print("usage: lmsa-bench COMMAND [ARGUMENT …]\n")
+        print("\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items()))
+        print("\nlmsa-bench COMMAND --help tells more of each")
+        return 0
+    name = sys.argv.pop(1)
+    if name not in COMMANDS:
+        raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
+    status: int = importlib.import_module(f"lmsa_bench.{name}.command").main()
+    return status
+
+
+def main() -> int:
+    """The console script; see errors.exit_status."""
+    return exit_status(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""From a suite and a table of its trials to a Report; the paper's own Table 1, ranked and tested as ours is."""
+
+import pyarrow as pa
+
+from lmsa_bench.analysis import fidelity, propositions, sizes
+from lmsa_bench.analysis.measures import Measures, measure
+from lmsa_bench.analysis.ranks import Statistics, paired_differences, statistics
+from lmsa_bench.analysis.report import Report, Section
+from lmsa_bench.analysis.selection import Cell, cells
+from lmsa_bench.analysis.text import seeds_text
+from lmsa_bench.errors import UserError
+from lmsa_bench.suites.spec import Suite
+
+PAPER_TASKS = ("cifar10_c", "cifar_flip", "living17", "imagenet_c")
+PAPER = {  # Table 1, test accuracy in %
+    "No Adaptation": (60.3, 0.0, 73.2, 18.1),
+    "Full Fine-tuning": (81.1, 86.2, 78.2, 49.0),
+    "LIFT": (80.5, 86.44, 76.2, 43.6),
+    "LISA": (80.2, 81.6, 77.4, 48.2),
+    "Auto-RGN": (82.5, 88.7, 77.1, 48.6),
+    "L-MSA": (81.3, 92.7, 79.1, 47.4),
+}
+
+
+def report(suite: Suite, table: pa.Table) -> Report:
+    """Selects, averages and ranks; raises UserError where no trial has ended or the records do not mix."""
+    if not suite.rows:
+        sections = _sections(suite, None)
+        return Report(
+            suite.name, suite.name, (), (), {}, Statistics({}, (), ()), figures=suite.figures, sections=sections
+        )
+    found = {(cell.row, cell.task): cell for cell in cells(suite, table)}
+    if all(cell.n == 0 and not cell.diverged for cell in found.values()):
+        raise UserError(
+            f"suite {suite.name}: none of its trials has finished here yet; run them with "
+            f"python -m lmsa_bench.sweep {suite.name}"
+        )
+    measures = measure(suite, table)
+    # A row that only scores layers is the source model in the table: it is told of by a section.
+    scoring = {name for task in suite.tasks for name in measures.criteria(task)}
+    rows = tuple(row.name for row in suite.rows if row.name not in scoring)
+    ranked = [row.name for row in suite.rows if row.ranked and row.name in rows]
+    over_tasks = statistics(
+        {row: {task: found[row, task].score for task in suite.tasks} for row in ranked}, suite.tasks
+    )
+    pairs = [
+        (task, seed)
+        for task in suite.tasks
+        for seed in sorted({seed for row in ranked for seed in found[row, task].accuracies})
+    ]
+    over_pairs = statistics(
+        {row: {f"{task} {seed}": found[row, task].score_at(seed) for task, seed in pairs} for row in ranked},
+        [f"{task} {seed}" for task, seed in pairs],
+    )
+    by_seed = {key: cell.accuracies for key, cell in found.items() if key[0] in ranked and not cell.diverged}
+    best = next(iter(over_tasks.average_ranks), "")
+    n = seeds_text([cell.n for cell in found.values() if cell.n])
+    return Report(
+        suite.name,
+        f"{suite.name}: mean over seeds ± half width of the 95 % t interval, {n}",
+        suite.tasks,
+        rows,
+        found,
+        over_tasks,
+        blocked=over_pairs,
+        differences=tuple(paired_differences(by_seed, best)) if best else (),
+        figures=suite.figures,
+        measures=measures,
+        sections=_sections(suite, measures),
+    )
+
+
+def _sections(suite: Suite, measures: Measures | None) -> tuple[Section, ...]:
+    """What some of the suite's figures say in words, and the sizes of the paper's models."""
+    found = []
+    if "fidelity" in suite.figures and measures is not None:
+        found.append(fidelity.section(measures))
+    if "theory" in suite.figures:
+        found.append(propositions.section())
+    if set(PAPER_TASKS) & set(suite.tasks):
+        found.append(sizes.section(suite))
+    return tuple(found)
+
+
+def paper() -> Report:
+    """Table 1 of the paper, ranked and tested as ours is."""
+    scores = {row: dict(zip(PAPER_TASKS, (v / 100 for v in values), strict=True)) for row, values in PAPER.items()}
+    return Report(
+        "paper",
+        "Table 1 of the L-MSA paper (single values: it tells neither seeds nor intervals)",
+        PAPER_TASKS,
+        tuple(PAPER),
+        {(row, task): Cell(row, task, mean) for row, means in scores.items() for task, mean in means.items()},
+        statistics({row: means for row, means in scores.items() if row != "No Adaptation"}, PAPER_TASKS),
+    )

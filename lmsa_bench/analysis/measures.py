@@ -1,0 +1,158 @@
+"""What the trials of a suite measured, beyond the cells of its table: for figures and for the fidelity of criteria."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmsa_bench.analysis.selection import End, choose, mean_by_seed, outcomes
+from lmsa_bench.trial.spec import Trial
+
+if TYPE_CHECKING:
+    from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
+
+SIGNS = {"predicted_loss": 1, "rgn": -1, "snr": -1}  # sign times score: smaller is better, whatever the criterion
+
+Place = tuple[str, int]  # a variant and a seed of one task
+
+
+class Epoch(NamedTuple):
+    """One epoch; the test accuracy and the losses of its steps are there where the trial asked for curves."""
+
+    seconds: float
+    test_accuracy: float | None
+    step_losses: list[float]
+
+
+class Measured(NamedTuple):
+    """A finished trial; accuracies are those of its best epoch by validation."""
+
+    trial: Trial
+    val_accuracy: float
+    val_loss: float
+    test_accuracy: float
+    train_loss: float | None  # of the last epoch; None where nothing is trained
+    layers: tuple[int, ...]  # tuned, or chosen where nothing is trained
+    badness: tuple[float, ...]  # a criterion's score of each layer, smaller is better
+    epochs: tuple[Epoch, ...]
+
+    @property
+    def place(self) -> Place:
+        return self.trial.variant, self.trial.seed
+
+
+class Truth(NamedTuple):
+    """What tuning each layer alone led to, at one variant and seed of a task; a list has one value a layer."""
+
+    accuracies: list[float]  # of the test, at the lr that validation chooses
+    losses: list[float]  # of training in the last epoch, at the lr where its mean over seeds is lowest
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The finished trials of a suite, by what figures ask for."""
+
+    suite: "Suite"
+    ends: Mapping[str, End]  # by trial id
+    found: Mapping[str, Measured]  # by trial id
+
+    def configurations(self, row: "Row", task: str) -> dict[str, list[Trial]]:
+        """A row's trials on a task, by Trial.configuration."""
+        found = defaultdict(list)
+        for trial in self.suite.trials:
+            if trial.task == task and trial.configuration in row.configurations:
+                found[trial.configuration].append(trial)
+        return found
+
+    def finished(self, trials: list[Trial]) -> list[Measured]:
+        """Those of the trials that have finished."""
+        return [self.found[trial.id] for trial in trials if trial.id in self.found]
+
+    def chosen(self, row: "Row", task: str) -> list[list[Measured]]:
+        """The trials that validation chooses, all seeds of each part of the row's mean."""
+        parts = choose(self.configurations(row, task), row.averaged, self.ends)
+        return [self.finished(trials) for trials in parts.values()]
+
+    def by_seed(self, row: "Row", task: str, value: Callable[[Measured], float | None]) -> dict[int, float]:
+        """A number of the chosen trials at each seed, the mean over the parts."""
+        parts = [[(m.trial.seed, value(m)) for m in part] for part in self.chosen(row, task)]
+        return mean_by_seed([{seed: number for seed, number in part if number is not None} for part in parts])
+
+    def criteria(self, task: str) -> dict[str, dict[Place, Measured]]:
+        """The rows that only score layers: row name -> variant and seed -> trial."""
+        scored = {
+            row.name: {
+                m.place: m for part in self.chosen(row, task) for m in part if m.badness and m.train_loss is None
+            }
+            for row in self.suite.rows
+        }
+        return {name: places for name, places in scored.items() if places}
+
+    def layers(self, task: str) -> dict[int, "Row"]:
+        """The rows that tune one layer alone, by that layer."""
+        found: dict[int, Row] = {}
+        for row in self.suite.rows:
+            tuned = {m.layers for part in self.chosen(row, task) for m in part if m.train_loss is not None}
+            if row.each and len(tuned) == 1 and len(layers := tuned.pop()) == 1:
+                found.setdefault(layers[0], row)
+        return dict(sorted(found.items()))
+
+    def truths(self, task: str) -> dict[Place, Truth]:
+        """By variant and seed what each layer is worth, where every layer was tuned alone."""
+        rows = self.layers(task)
+        if list(rows) != list(range(len(rows))):
+            return {}
+        accuracies = [
+            {m.place: m.test_accuracy for part in self.chosen(row, task) for m in part} for row in rows.values()
+        ]
+        losses = [self._lowest_losses(row, task) for row in rows.values()]
+        places = set.intersection(*map(set, accuracies + losses)) if rows else set()
+        return {
+            place: Truth([layer[place] for layer in accuracies], [layer[place] for layer in losses])
+            for place in sorted(places)
+        }
+
+    def _lowest_losses(self, row: "Row", task: str) -> dict[Place, float]:
+        by_variant = defaultdict(list)
+        for trials in self.configurations(row, task).values():
+            losses = {m.place: m.train_loss for m in self.finished(trials) if m.train_loss is not None}
+            # One with fewer seeds, the others having diverged, is no candidate beside a complete one.
+            by_variant[trials[0].variant].append((-len(losses), fmean(losses.values()) if losses else 0.0, losses))
+        found: dict[Place, float] = {}
+        for candidates in by_variant.values():
+            found |= min(candidates, key=lambda candidate: candidate[:2])[2]
+        return found
+
+
+def measure(suite: "Suite", table: pa.Table) -> Measures:
+    """Reads a suite's finished trials from a journal's table."""
+    wanted = pa.array([trial.id for trial in suite.trials], pa.string())
+    table = table.filter(pc.is_in(table["trial"], value_set=wanted))
+    ends, trials = outcomes(table), {trial.id: trial for trial in suite.trials}
+    epochs = defaultdict(list)
+    for row in table.drop_columns(["provenance"]).to_pylist():
+        epochs[row["trial"]].append(row)
+    finished = {trial: rows for trial, rows in epochs.items() if ends[trial].status == "finished"}
+    return Measures(suite, ends, {trial: _measured(trials[trial], rows) for trial, rows in finished.items()})
+
+
+def _measured(trial: Trial, rows: list[dict[str, Any]]) -> Measured:
+    rows = sorted(rows, key=lambda row: row["epoch"])
+    best = next(row for row in rows if row["epoch"] == row["best_epoch"])
+    scores = json.loads(best["scores"] or "{}")
+    sign, values = next(((sign, scores[name]) for name, sign in SIGNS.items() if name in scores), (1, []))
+    return Measured(
+        trial,
+        best["val_accuracy"],
+        best["val_loss"],
+        best["test_accuracy"],
+        rows[-1]["train_loss"],
+        tuple(best["layers"]),
+        tuple(sign * value for value in values),
+        tuple(Epoch(row["seconds"], row["test_accuracy"], row["step_losses"] or []) for row in rows),
+    )

@@ -1,0 +1,228 @@
+"""From epochs to one number a row and task: the best epoch and the best hyper-parameters, by validation alone."""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmsa_bench.analysis.ranks import Interval, t_interval
+from lmsa_bench.errors import UserError
+from lmsa_bench.trial.spec import Trial, Value
+
+if TYPE_CHECKING:
+    from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
+
+
+class Part(NamedTuple):
+    """What a cell averages over: a variant of the task and the values of the row's `averaged` hyper-parameters."""
+
+    variant: str
+    averaged: tuple[tuple[str, Value], ...]
+
+    @property
+    def label(self) -> str:
+        return " ".join([self.variant] * bool(self.variant) + [f"{name}={value}" for name, value in self.averaged])
+
+
+class End(NamedTuple):
+    """How a trial stands by validation; the figures are those of its best epoch, if it has finished."""
+
+    status: str | None
+    reason: str
+    epoch: int | None
+    val_accuracy: float
+    val_loss: float
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row's result on one task: accuracies are fractions of the test set at the best epoch by validation."""
+
+    row: str
+    task: str
+    mean: float | None  # over seeds; None where a selected trial diverged or no seed is complete
+    interval: Interval | None = None  # 95 %, over seeds
+    n: int = 0  # seeds that are complete in all selected configurations
+    seeds: int = 0  # that the suite asks for
+    accuracies: Mapping[int, float] = field(default_factory=dict)  # by seed, the mean over variants
+    variants: Mapping[str, float] = field(default_factory=dict)  # each variant's own mean over its complete seeds
+    selected: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameters, by part where the parts differ
+    layers: Mapping[tuple[int, ...], int] = field(default_factory=dict)  # tuned at the best epoch: selected trials
+    diverged: int = 0  # trials of the selected configurations
+    failed: Mapping[str, int] = field(default_factory=dict)  # reason -> trials, of all configurations
+    missing: int = 0  # trials of all configurations that have not ended
+
+    @property
+    def score(self) -> float | None:
+        """What is ranked: the mean, -inf where the selected configuration diverged, None where there is nothing."""
+        return -math.inf if self.diverged else self.mean
+
+    def score_at(self, seed: int) -> float | None:
+        """The same for one seed."""
+        return -math.inf if self.diverged else self.accuracies.get(seed)
+
+
+def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
+    """All cells of a suite's table; raises UserError where the records do not belong in one table."""
+    wanted = pa.array([trial.id for trial in suite.trials], pa.string())
+    table = table.filter(pc.is_in(table["trial"], value_set=wanted))
+    refuse_mixtures(table)
+    ends = outcomes(table)
+    tests = {
+        row["trial"]: row["test_accuracy"]
+        for row in table.select(["trial", "epoch", "test_accuracy"]).to_pylist()
+        if row["trial"] in ends and row["epoch"] == ends[row["trial"]].epoch and row["test_accuracy"] is not None
+    }
+    configurations = defaultdict(list)
+    for trial in suite.trials:
+        configurations[trial.configuration].append(trial)
+    found = []
+    for row in suite.rows:
+        own = {name: trials for name, trials in configurations.items() if name in row.configurations}
+        shown = _searched(own.values(), row.averaged)
+        for task in suite.tasks:
+            there = {name: trials for name, trials in own.items() if trials[0].task == task}
+            found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests))
+    return found
+
+
+def refuse_mixtures(table: pa.Table) -> None:
+    """Raises UserError where trials of two protocols, or of two versions of one variant's data, stand in a table."""
+    protocols = pc.unique(table["protocol"]).to_pylist()
+    if len(protocols) > 1:
+        raise UserError(
+            f"results of protocols {', '.join(map(str, sorted(protocols)))} cannot stand in one table: run the suite "
+            "anew into another results folder"
+        )
+    data = defaultdict(set)
+    columns = ["task", "variant", "provenance"]  # variants may lie in files, and so have fingerprints, of their own
+    for row in table.select(columns).group_by(columns).aggregate([]).to_pylist():
+        if row["provenance"] and (fingerprint := json.loads(row["provenance"]).get("data")):
+            data[row["task"], row["variant"]].add(fingerprint)
+    for (task, _), fingerprints in data.items():
+        if len(fingerprints) > 1:
+            raise UserError(
+                f"task {task}: its results come from different data (fingerprints {', '.join(sorted(fingerprints))}): "
+                "run the suite anew into another results folder"
+            )
+
+
+def outcomes(table: pa.Table) -> dict[str, End]:
+    """How each trial stands; its best epoch is the one with the smallest EpochRecord.stopping_key."""
+    validation = table.drop_columns([name for name in table.column_names if name.startswith("test_")])
+    epochs = defaultdict(list)
+    for row in validation.to_pylist():
+        epochs[row["trial"]].append(row)
+    ends = {}
+    for trial, rows in epochs.items():
+        status, reason, told = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
+        if status != "finished":
+            ends[trial] = End(status, reason or "", None, math.nan, math.nan, ())
+            continue
+        recorded = [row for row in rows if row["epoch"] is not None]
+        best = min(recorded, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]), default=None)
+        if best is None or best["epoch"] != told:
+            raise UserError(
+                f"trial {trial}: its result names epoch {told} as the best by validation, its records do not: "
+                "its folder was changed; remove it and run the suite again"
+            )
+        ends[trial] = End(status, "", told, best["val_accuracy"], best["val_loss"], tuple(best["layers"]))
+    return ends
+
+
+def choose(
+    configurations: Mapping[str, list[Trial]], averaged: tuple[str, ...], ends: Mapping[str, End]
+) -> dict[Part, list[Trial]]:
+    """For each part of a cell, all trials of the configuration that validation prefers; an empty list where none ran.
+
+    Fewer diverged seeds go first, then the higher mean val accuracy over the finished seeds, then the lower val loss.
+    """
+    parts: dict[Part, list[str]] = defaultdict(list)
+    for name, trials in configurations.items():
+        part = Part(trials[0].variant, tuple((key, trials[0].hparams.get(key)) for key in averaged))
+        parts[part].append(name)
+
+    def standing(configuration: str) -> tuple[int, float, float, str] | None:
+        ended = [ends[trial.id] for trial in configurations[configuration] if trial.id in ends]
+        finished = [end for end in ended if end.status == "finished"]
+        diverged = sum(end.status == "diverged" for end in ended)
+        if not finished:
+            return (diverged, math.inf, math.inf, configuration) if diverged else None
+        # Rounded, since the same fractions summed in another order are still a tie.
+        accuracy = round(fmean(end.val_accuracy for end in finished), 12)
+        return diverged, -accuracy, round(fmean(end.val_loss for end in finished), 12), configuration
+
+    chosen = {}
+    for part, names in parts.items():
+        standings = [found for name in names if (found := standing(name)) is not None]
+        chosen[part] = configurations[min(standings)[-1]] if standings else []
+    return chosen
+
+
+def _cell(
+    row: "Row",
+    task: str,
+    chosen: Mapping[Part, list[Trial]],
+    configurations: Mapping[str, list[Trial]],
+    shown: list[str],
+    ends: Mapping[str, End],
+    tests: Mapping[str, float],
+) -> Cell:
+    by_part = {part: {t.seed: tests[t.id] for t in trials if t.id in tests} for part, trials in chosen.items()}
+    variants = {
+        variant: mean_by_seed([values for part, values in by_part.items() if part.variant == variant])
+        for variant in dict.fromkeys(part.variant for part in by_part)
+    }
+    accuracies = mean_by_seed(list(variants.values()))
+    selected = [trial.id for trials in chosen.values() for trial in trials]
+    asked = [trial for trials in configurations.values() for trial in trials]
+    ended = {trial.id: ends[trial.id] for trial in asked if trial.id in ends and ends[trial.id].status is not None}
+    diverged = sum(trial in ended and ended[trial].status == "diverged" for trial in selected)
+    values = [] if diverged else list(accuracies.values())
+    return Cell(
+        row.name,
+        task,
+        fmean(values) if values else None,
+        interval=t_interval(values),
+        n=len(accuracies),
+        seeds=len({trial.seed for trial in asked}),
+        accuracies=accuracies,
+        variants={variant: fmean(values.values()) for variant, values in variants.items() if variant and values},
+        selected=_selected(chosen, shown),
+        layers=Counter(ends[trial].layers for trial in selected if trial in tests),
+        diverged=diverged,
+        failed=Counter(end.reason for end in ended.values() if end.status == "failed"),
+        missing=len(asked) - len(ended),
+    )
+
+
+def mean_by_seed(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The mean of the groups at each seed that all of them have."""
+    common = set.intersection(*map(set, groups)) if groups else set()
+    return {seed: fmean(group[seed] for group in groups) for seed in sorted(common)}
+
+
+def _searched(configurations: Iterable[list[Trial]], averaged: tuple[str, ...]) -> list[str]:
+    """The hyper-parameters that have more than one value in a row's configurations."""
+    values = defaultdict(set)
+    for trials in configurations:
+        for name, value in trials[0].hparams.items():
+            values[name].add(value)
+    return sorted(name for name, found in values.items() if len(found) > 1 and name not in averaged)
+
+
+def _selected(chosen: Mapping[Part, list[Trial]], shown: list[str]) -> dict[str, Any]:
+    by_part = {
+        part.label: {name: trials[0].hparams[name] for name in shown if name in trials[0].hparams}
+        for part, trials in chosen.items()
+        if trials
+    }
+    first = next(iter(by_part.values()), {})
+    return first if all(values == first for values in by_part.values()) else by_part

@@ -1,0 +1,1 @@
+"""The published data sets that tasks read: listed, fetched, verified and prepared by a command."""

@@ -1,0 +1,208 @@
+"""The published data sets below a data root: what is there, getting it, checking it, writing it as Arrow files."""
+
+import argparse
+import os
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from lmsa_bench import download
+from lmsa_bench.errors import UserError, nearest, one_line
+from lmsa_bench.tasks import cifar, fashion, imagenet
+from lmsa_bench.tasks.published import (
+    COMMON19,
+    CORRUPTIONS_3D,
+    DATA_SETS,
+    DEFAULT_DATA,
+    IMAGENET_3DCC,
+    IMAGENET_C,
+    Archive,
+    DataSet,
+)
+
+Prepare = Callable[
+    [Path, bool, Sequence[str], int], None
+]  # data root, verify, corruptions (empty: all there), severity
+
+
+def _cifar10_c(root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
+    names = corruptions or _there(DATA_SETS["cifar10_c"], root, COMMON19, ".npy")
+    cifar.prepare_cifar10_c(root, verify, names, severity)
+
+
+def _folders(data: DataSet, known: Sequence[str]) -> Prepare:
+    def run(root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
+        imagenet.prepare_corrupted(data, root, verify, corruptions or _there(data, root, known), severity)
+
+    return run
+
+
+def _imagenet(root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
+    imagenet.prepare_living17(root, verify)
+    imagenet.prepare_holdout(root)
+
+
+def _fashion(root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
+    if not verify:
+        raise UserError("fashion_mnist: --no-verify is not offered: its files are always checked")
+    fashion.FASHION.prepare(root)
+
+
+def _there(data: DataSet, root: Path, known: Sequence[str], suffix: str = "") -> list[str]:
+    """The known corruptions that are there; raises UserError where none is."""
+    found = [name for name in known if (root / data.folder / f"{name}{suffix}").exists()]
+    return found or [data.find(root, f"{known[0]}{suffix}").stem]
+
+
+PREPARE: dict[str, Prepare] = {
+    "cifar10": lambda root, verify, *_: cifar.prepare_cifar10(root, verify),
+    "cifar100": lambda root, verify, *_: cifar.prepare_cifar100(root, verify),
+    "cifar10_c": _cifar10_c,
+    "imagenet": _imagenet,
+    "imagenet_c": _folders(IMAGENET_C, COMMON19),
+    "imagenet_3dcc": _folders(IMAGENET_3DCC, CORRUPTIONS_3D),
+    "fashion_mnist": _fashion,
+}
+
+
+def listing(root: Path) -> Iterator[str]:
+    """One line a data set: whether it is there, its size to download, and what it is."""
+    for data in DATA_SETS.values():
+        missing, size = data.missing(root), sum(a.size or 0 for a in data.archives if not a.optional)
+        state = "there" if not missing else f"{len(missing)} of {len(data.needs)} missing"
+        shown = f"{size / 1e9:.1f} GB" if size else "size unknown"
+        yield f"{data.name:<14} {state:<18} {shown:>12}  {root / data.folder}: {data.layout}; licence: {data.licence}"
+        if missing:
+            yield f"{'':<14} {data.get()}"
+    for path in sorted(root.glob("*/*.arrow")):
+        yield f"prepared       {path.stat().st_size / 1e9:.2f} GB  {path}"
+
+
+def fetch(data: DataSet, root: Path, files: Sequence[str] = (), url: str = "", verify: bool = True) -> None:
+    """Downloads and unpacks a data set, or those of its archives; what is there stays. Raises UserError.
+
+    ``url`` is a folder on the web that holds the archives in place of the published one.
+    """
+    if not data.archives:
+        raise UserError(f"{data.name}: there is no public address: {data.get()}")
+    known = {archive.name: archive for archive in data.archives}
+    for name in files:
+        if name not in known:
+            raise UserError(f"{data.name}: no file {name!r}: {nearest(name, known)}")
+    for archive in [known[name] for name in files] or [a for a in data.archives if not a.optional]:
+        if all((root / data.folder / name).exists() for name in archive.holds):
+            print(f"{data.name}: {archive.name} is there")
+            continue
+        checksums, path = archive.checksums if verify else {}, root / "downloads" / archive.name
+        address = f"{url.rstrip('/')}/{archive.name}" if url else archive.url
+        if path.exists():  # an earlier run was stopped before it unpacked this, and may not have looked at it
+            download.check(path, checksums, address)
+        place(data, root, archive, download.fetch(address, path, checksums, archive.size))
+        if checksums:
+            data.seal(root, archive).touch()
+        print(f"{data.name}: {archive.name} {'fetched' if checksums else 'fetched, with nothing to verify it by'}")
+
+
+def place(data: DataSet, root: Path, archive: Archive, path: Path) -> None:
+    """Moves what a downloaded archive holds into the data set's folder and removes the archive; raises UserError."""
+    folder = root / data.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not archive.name.endswith((".tar", ".tar.gz")):
+            os.replace(path, folder / archive.holds[0])
+            return
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            with tarfile.open(path, "r:gz" if archive.name.endswith(".gz") else "r:") as tar:
+                tar.extractall(scratch, filter=_plain)
+            for name in archive.holds:
+                found = [match for depth in ("", "*/", "*/*/") for match in Path(scratch).glob(f"{depth}{name}")]
+                if not found:
+                    raise UserError(f"{path}: holds no {name}")
+                if not (folder / name).exists():
+                    os.replace(found[0], folder / name)
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, zlib.error) as error:
+        path.unlink(missing_ok=True)
+        raise UserError(f"{path}: not a whole archive ({one_line(error)}); it was removed, fetch it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be unpacked ({error.strerror or error})") from None
+    path.unlink()
+
+
+def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Lets files and folders pass which stay below the folder: no published archive holds links or devices."""
+    if not (member.isfile() or member.isdir()):
+        raise tarfile.ReadError(f"{member.name!r} is neither a file nor a folder")
+    return tarfile.data_filter(member, folder)
+
+
+def verify(data: DataSet, root: Path) -> Iterator[str]:
+    """Checks the data set's files against the published checksums, one line each; raises UserError at the end."""
+    wrong = data.missing(root)
+    yield from (f"missing     {root / data.folder / name}" for name in wrong)
+    for name in data.md5:
+        if (root / data.folder / name).exists():
+            try:
+                yield f"ok          {data.checked(root, name)}"
+            except UserError as error:
+                wrong.append(name)
+                yield f"wrong       {error}"
+    for archive in data.archives:
+        if not data.md5 and not set(archive.holds) & set(wrong):
+            sealed = data.seal(root, archive).exists()
+            yield f"{'ok, fetched ' if sealed else 'unverified '} {archive.name}: {', '.join(archive.holds)}"
+    if not data.md5 and not data.archives:
+        yield f"unverified  {root / data.folder}: no checksums are published"
+    if wrong:
+        raise UserError(f"{data.name}: {len(wrong)} files are missing or wrong: {data.get()}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; argparse ends the program with status 2 where it is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.data", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("list", "what is there and what is missing"),
+        ("fetch", "download and unpack a data set; run again, it goes on where it was cut off"),
+        ("verify", "compare the files with the published checksums"),
+        ("prepare", "write the Arrow files that the tasks read"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "--data", type=Path, default=Path(DEFAULT_DATA), help="the data root (default: %(default)s)"
+        )
+        if name != "list":
+            command.add_argument("name", help=f"one of {', '.join(DATA_SETS)}")
+        if name in ("fetch", "prepare"):
+            command.add_argument("--no-verify", action="store_true", help="accept re-encoded copies; results say so")
+        if name == "fetch":
+            command.add_argument("files", nargs="*", help="of its archives only these (default: those a task reads)")
+            command.add_argument("--url", default="", help="a folder on the web that holds the archives: a mirror")
+        if name == "prepare":
+            command.add_argument(
+                "--corruptions", nargs="+", default=[], help="only these (default: all that are there)"
+            )
+            command.add_argument("--severity", type=int, default=5, choices=range(1, 6), help="(default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status is 0, or 2 after a user's error."""
+    options = parse(arguments)
+    root = options.data.absolute()
+    if options.command == "list":
+        print("\n".join(listing(root)))
+        return 0
+    if options.name not in DATA_SETS:
+        raise UserError(f"unknown data set {options.name!r}: {nearest(options.name, DATA_SETS)}")
+    data = DATA_SETS[options.name]
+    if options.command == "fetch":
+        fetch(data, root, options.files, options.url, not options.no_verify)
+    elif options.command == "verify":
+        for line in verify(data, root):
+            print(line, flush=True)
+    else:
+        PREPARE[data.name](root, not options.no_verify, options.corruptions, options.severity)
+        print(f"{data.name}: prepared{', unverified' if options.no_verify else ''}")
+    return 0

@@ -1,0 +1,167 @@
+"""One trial here and now, without Ray: what raises ends in its own traceback, and a breakpoint works."""
+
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from lmsa_bench.errors import UserError, in_one_line, one_line
+from lmsa_bench.results.journal import ERROR, Journal
+from lmsa_bench.sources import SourceFacts, SourceModel
+from lmsa_bench.sources.needs import prepare
+from lmsa_bench.suites.plugins import import_plugin
+from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial.names import method_of, task_of
+from lmsa_bench.trial.run import Run
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where trials run, what they write to, and what their results say of it."""
+
+    journal: Journal
+    data: Path
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a plain value
+    provenance: Mapping[str, Value] = field(default_factory=dict)
+
+    def knowing(self, facts: Mapping[str, Value]) -> "Place":
+        """The same place, of which results say more."""
+        return replace(self, provenance={**self.provenance, **facts})
+
+
+class Failure(NamedTuple):
+    """Why a trial cannot be run: in one line, and the traceback where it was not a mistake in the suite's values."""
+
+    reason: str
+    traceback: str = ""
+
+
+def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
+    """Makes this process ready: the user's modules, threads as many as the CPUs, repeatable kernels."""
+    for plugin in plugins:
+        import_plugin(plugin)
+    torch.set_num_threads(max(1, int(cpus)))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def ready(plugins: Iterable[str] = (), cpus: float = 1, gpus: float = 0) -> Iterator[torch.device]:
+    """The same while the block runs, in a process that has other things to do as well."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield set_up(plugins, cpus, gpus)
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict, warn_only=only_warns)
+
+
+def unready(trials: Iterable[Trial], data: Path) -> dict[str, str]:
+    """Makes ready the data and weights of these trials; by Trial.setting, why that of some cannot be had."""
+    failed = dict[str, str]()
+    for setting, trial in {trial.setting: trial for trial in trials}.items():
+        try:
+            prepare(task_of(trial), data)
+        except UserError as error:
+            failed[setting] = str(error)
+    return failed
+
+
+def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord | TrialResult]:
+    """Runs a trial from its start or its last checkpoint: its records, each in the journal first, then its result.
+
+    The source model is there, and the caller holds the trial's lock. Whatever raises passes through as it is.
+    """
+    journal = place.journal
+    folder = journal.folder(trial)
+    (folder / ERROR).unlink(missing_ok=True)
+    device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu"
+    facts = place.knowing({"device": device}).provenance
+
+    def start() -> Run:
+        model, method = source.load(place.device), method_of(trial)
+        splits = source.task.splits(place.data, trial.variant, trial.seed)
+        return Run(trial, source.task, model, method, splits, folder, place.device, facts)
+
+    training = start()
+    if training.state.epoch > len(journal.records(trial.id)):
+        checkpoint.remove(folder)  # it is ahead of the records, such as another node's
+        training = start()
+    for record in training.epochs():
+        journal.append(record)
+        yield record
+    result = training.result()
+    journal.finish(result)
+    checkpoint.remove(folder)
+    yield result
+
+
+def why(error: BaseException) -> Failure:
+    """What is told of an error: a mistake in the suite's values by its text, any other with its file and line."""
+    if isinstance(error, UserError):
+        return Failure(one_line(error))
+    return Failure(in_one_line(error), "".join(traceback.format_exception(error)))
+
+
+def fail(trial: Trial, place: Place, failure: Failure) -> TrialResult:
+    """Ends a trial as failed, with the reason in its result and the traceback in its folder."""
+    folder, reason = place.journal.folder(trial), failure.reason
+    if failure.traceback:
+        (folder / ERROR).write_text(failure.traceback)
+        reason = f"{reason}; its traceback: {folder / ERROR}"
+    result = TrialResult(trial.id, "failed", reason, provenance=place.provenance)
+    place.journal.finish(result)
+    checkpoint.remove(folder)
+    return result
+
+
+def run_all(
+    trials: Iterable[Trial],
+    place: Place,
+    ended: Callable[[Trial, TrialResult], None] = lambda trial, result: None,
+) -> None:
+    """Runs these trials here, one after the other; those that have ended are left as they are.
+
+    A mistake in the suite's values ends its trial as failed. Any other error passes through with its traceback.
+    """
+    sources: dict[str, tuple[SourceModel, SourceFacts] | UserError] = {}
+    for trial in trials:
+        with place.journal.lock(trial.id):
+            place.journal.pull(trial.id)
+            result = place.journal.result(trial.id)
+            if result is None or result.status == "failed":
+                try:
+                    source, facts = _source(trial, place, sources)
+                    *_, last = run(trial, place.knowing(facts.provenance()), source)
+                    assert isinstance(last, TrialResult)
+                    result = last
+                except UserError as error:
+                    result = fail(trial, place, why(error))
+                place.journal.push(trial.id)
+        ended(trial, result)
+
+
+def _source(
+    trial: Trial, place: Place, known: dict[str, tuple[SourceModel, SourceFacts] | UserError]
+) -> tuple[SourceModel, SourceFacts]:
+    """The trial's source model, made where it is missing, and remembered, as is that it cannot be made."""
+    source = SourceModel(task_of(trial), place.data, trial.seed, place.journal.storage)
+    key = f"{trial.setting} {source.group}"
+    if key not in known:
+        try:
+            prepare(source.task, place.data)
+            known[key] = source, source.ensure(place.device)
+        except UserError as error:
+            known[key] = error
+    found = known[key]
+    if isinstance(found, UserError):
+        raise found
+    return found

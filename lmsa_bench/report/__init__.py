@@ -1,0 +1,5 @@
+"""What a report shows: tables, figures, files."""
+
+from lmsa_bench.report.figures import FIGURES
+
+__all__ = ["FIGURES"]

@@ -1,0 +1,283 @@
+"""A suite's results as text, CSV, JSON, LaTeX and Parquet: text and LaTeX in percent, the others in fractions."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmsa_bench.analysis.ranks import Statistics, p_value
+from lmsa_bench.analysis.report import Report
+from lmsa_bench.analysis.selection import Cell
+from lmsa_bench.analysis.text import aligned
+from lmsa_bench.errors import UserError
+
+FORMATS = ("table", "json", "csv", "latex", "parquet")
+BUDGET = "The validation images choose epochs and hyper-parameters, so they count in the label budget."
+
+
+def render(report: Report, form: str) -> bytes:
+    """The report in one of FORMATS."""
+    if form == "parquet":
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(_records(report)), buffer)
+        return buffer.getvalue()
+    makers = {"table": _text, "json": _json, "csv": _csv, "latex": _latex}
+    if form not in makers:
+        raise UserError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
+    return makers[form](report).encode()
+
+
+def percent(cell: Cell) -> str:
+    """A cell's mean and the half width of its interval in percent, and what is incomplete about it."""
+    if cell.diverged:
+        return f"diverged ({cell.diverged})"
+    value = "-" if cell.mean is None else f"{100 * cell.mean:.1f}"
+    if cell.mean is not None and cell.interval is not None:
+        value += f" ± {100 * cell.interval.half_width:.1f}"
+    return value + (f" ({cell.n}/{cell.seeds} seeds)" if cell.n < cell.seeds else "")
+
+
+def named_layers(layers: tuple[int, ...]) -> str:
+    """Layer numbers with runs of neighbours drawn together: 0-2,5."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(f"{run[0]}-{run[-1]}" if run[1:] else str(run[0]) for run in runs) or "none"
+
+
+def statistic_lines(statistics: Statistics) -> list[str]:
+    """The numbers of the tests, a line each; empty where there are too few rows or blocks."""
+    s = statistics
+    if s.chi2 is None or s.f is None or s.critical_difference is None:
+        return []
+    k, n = len(s.average_ranks), len(s.blocks)
+    return [
+        f"Friedman chi2 = {s.chi2:.1f} ({k - 1} degrees of freedom), {p_value(s.p)}",
+        f"Iman-Davenport F = {s.f:.2f} ({k - 1} and {(k - 1) * (n - 1)} degrees of freedom), {p_value(s.f_p)}",
+        f"Nemenyi CD = {s.critical_difference:.2f} at alpha = 0.05",
+    ]
+
+
+def _text(report: Report) -> str:
+    lines = _table_lines(report) if report.rows else [report.title]
+    for section in report.sections:
+        lines += ["", *section.lines]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _table_lines(report: Report) -> list[str]:
+    ranks = report.statistics.average_ranks
+    best = {task: report.best(task) for task in report.tasks}
+    lines = [report.title, ""]
+    lines += aligned(
+        [["method", *report.tasks, "average rank"]]
+        + [
+            [row]
+            + [percent(report.cells[row, task]) + ("*" if row in best[task] else " ") for task in report.tasks]
+            + [f"{ranks[row]:.2f}" if row in ranks else "-"]
+            for row in report.order
+        ]
+    )
+    lines += ["", f"Test accuracy in %; * best in its task. {BUDGET}"]
+    lines += _remarks(report)
+    if report.statistics.left_out:
+        lines.append(f"Not ranked, since not every method has a result there: {', '.join(report.statistics.left_out)}.")
+    if ranks:
+        lines += ["", *statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
+    if report.blocked is not None and (told := statistic_lines(report.blocked)):
+        lines += [
+            "",
+            f"With each of the {len(report.blocked.blocks)} (task, seed) pairs as a block, which speaks of these tasks "
+            "and not of others:",
+            *told,
+            f"Verdict: {report.blocked.verdict('(task, seed) pair')}.",
+        ]
+    if report.differences:
+        lines += ["", *_difference_lines(report)]
+    if any(cell.selected for cell in report.cells.values()):
+        lines += ["", "Hyper-parameters selected by validation", ""]
+        lines += aligned(
+            [["method", *report.tasks]]
+            + [[row] + [_selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
+        )
+    if any(cell.layers for cell in report.cells.values()):
+        lines += ["", "Layers tuned at the best epoch (the most frequent choice and its share of the trials)", ""]
+        lines += aligned(
+            [["method", *report.tasks]]
+            + [[row] + [_most_frequent(report.cells[row, task]) for task in report.tasks] for row in report.order]
+        )
+    if any(cell.variants for cell in report.cells.values()):
+        lines += ["", "Each variant's own test accuracy in %", ""]
+        lines += aligned(_variant_table(report))
+    return lines
+
+
+def _remarks(report: Report) -> list[str]:
+    lines = []
+    for (row, task), cell in report.cells.items():
+        told = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
+        told += [f"{cell.missing} not finished"] * bool(cell.missing)
+        told += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
+        if told:
+            lines.append(f"{row} on {task}: {'; '.join(told)}.")
+    return lines
+
+
+def _difference_lines(report: Report) -> list[str]:
+    found = {(d.row, d.task): d for d in report.differences}
+    best = next(iter(report.statistics.average_ranks))
+    rows = [row for row in report.order if any((row, task) in found for task in report.tasks)]
+    table = [[f"{best} minus", *report.tasks]]
+    for row in rows:
+        shown = [row]
+        for task in report.tasks:
+            d = found.get((row, task))
+            half = f" ± {100 * d.interval.half_width:.1f}" if d and d.interval else ""
+            clear = "!" if d and d.interval and (d.interval.low > 0 or d.interval.high < 0) else " "
+            shown.append(f"{100 * d.mean:+.1f}{half}{clear}" if d else "-")
+        table.append(shown)
+    head = "Differences in points, paired by seed, with 95 % intervals (! excludes zero; not corrected for many tests)"
+    return [head, "", *aligned(table)]
+
+
+def _variant_table(report: Report) -> list[list[str]]:
+    columns = [
+        (task, variant)
+        for task in report.tasks
+        for variant in dict.fromkeys(v for row in report.rows for v in report.cells[row, task].variants)
+    ]
+    return [["task", "variant", *report.order]] + [
+        [task, variant]
+        + [
+            f"{100 * value:.1f}" if (value := report.cells[row, task].variants.get(variant)) is not None else "-"
+            for row in report.order
+        ]
+        for task, variant in columns
+    ]
+
+
+def _selected(cell: Cell) -> str:
+    """Each hyper-parameter with all values that were selected; which part of the cell took which is in the JSON."""
+    values: dict[str, dict[str, None]] = {}
+    for part in [value for value in cell.selected.values() if isinstance(value, Mapping)] or [cell.selected]:
+        for name, value in part.items():
+            values.setdefault(name, {})[str(value)] = None
+    return " ".join(f"{name}={'|'.join(found)}" for name, found in values.items()) or "-"
+
+
+def _most_frequent(cell: Cell) -> str:
+    if not cell.layers:
+        return "-"
+    layers, count = max(cell.layers.items(), key=lambda item: (item[1], item[0]))
+    return f"{named_layers(layers)} ({count}/{sum(cell.layers.values())})"
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        "mean": cell.mean,
+        "n": cell.n,
+        "interval": cell.interval,
+        "selected": cell.selected,
+        "seeds": cell.seeds,
+        "accuracies": cell.accuracies,
+        "variants": cell.variants,
+        "layers": {named_layers(layers): count for layers, count in cell.layers.items()},
+        "diverged": cell.diverged,
+        "failed": cell.failed,
+        "missing": cell.missing,
+    }
+
+
+def _statistics_json(statistics: Statistics) -> dict[str, Any]:
+    found = asdict(statistics) | {"separable": [pair._asdict() for pair in statistics.separable]}
+    if statistics.f is not None and math.isinf(statistics.f):
+        found["f"] = None  # JSON has no infinity; f_p is 0 there
+    return found
+
+
+def _json(report: Report) -> str:
+    document = {
+        "suite": report.suite,
+        "rows": [
+            {
+                "method": row,
+                "average_rank": report.statistics.average_ranks.get(row),
+                "tasks": {task: _cell_json(report.cells[row, task]) for task in report.tasks},
+            }
+            for row in report.order
+        ],
+        "statistics": _statistics_json(report.statistics)
+        | {
+            "verdict": report.statistics.verdict(),
+            "blocked": _statistics_json(report.blocked) if report.blocked is not None else None,
+            "differences": [difference._asdict() for difference in report.differences],
+        },
+        "label_budget": BUDGET,
+    } | {section.name: section.document for section in report.sections}
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _records(report: Report) -> list[dict[str, Any]]:
+    """A flat record a cell."""
+    return [
+        {
+            "suite": report.suite,
+            "method": row,
+            "task": task,
+            "mean": cell.mean,
+            "low": cell.interval.low if cell.interval else None,
+            "high": cell.interval.high if cell.interval else None,
+            "n": cell.n,
+            "seeds": cell.seeds,
+            "average_rank": report.statistics.average_ranks.get(row),
+            "selected": json.dumps(cell.selected, sort_keys=True),
+            "layers": _most_frequent(cell),
+            "diverged": cell.diverged,
+            "failed": sum(cell.failed.values()),
+            "missing": cell.missing,
+        }
+        for row in report.order
+        for task in report.tasks
+        for cell in [report.cells[row, task]]
+    ]
+
+
+def _csv(report: Report) -> str:
+    records, text = _records(report), io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _latex(report: Report) -> str:
+    """A booktabs table; the best of each task in bold."""
+    ranks = report.statistics.average_ranks
+    lines = [
+        f"% {report.title}",
+        rf"\begin{{tabular}}{{l{'c' * len(report.tasks)}r}}",
+        r"\toprule",
+        " & ".join(map(_escaped, ["method", *report.tasks, "average rank"])) + r" \\",
+        r"\midrule",
+    ]
+    for row in report.order:
+        shown = [_escaped(row)]
+        for task in report.tasks:
+            text = _escaped(percent(report.cells[row, task])).replace("±", r"$\pm$")
+            shown.append(rf"\textbf{{{text}}}" if row in report.best(task) else text)
+        lines.append(" & ".join([*shown, f"{ranks[row]:.2f}" if row in ranks else "--"]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", f"% {report.statistics.verdict()}", f"% {BUDGET}"]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + letter if letter in "_%&#$" else letter for letter in text)

@@ -1,0 +1,36 @@
+"""Brings an MLflow store up to date with a results folder:  python -m lmsa_bench.results sync"""
+
+import argparse
+from pathlib import Path
+
+from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
+from lmsa_bench.results.tracking import ResultStore, chosen_uri
+
+OTHERS = "others"  # the suite, in MLflow, of trials of which no suite is known
+
+
+def sync(journal: Journal, store: ResultStore) -> int:
+    """Writes all that the store lacks of a results folder, whatever was published before; returns how many trials."""
+    started, suites = set(journal.ids()), journal.suites()
+    others = started.difference(*suites.values())
+    written = 0
+    for name, asked in {**suites, **({OTHERS: others} if others else {})}.items():
+        written += store.publish(journal, name, asked, anew=True)
+        store.publish_summary(journal, name)
+    store.deduplicate()
+    return written
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit status is 0, or 2 where the store or the folder cannot be used (see errors.exit_status)."""
+    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.results", description=__doc__)
+    add = parser.add_subparsers(required=True, metavar="sync").add_parser("sync", help=__doc__, description=__doc__)
+    add.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
+    add.add_argument("--storage", metavar="URI", help="the sweep's storage")
+    add.add_argument("--tracking-uri", help="MLflow store ($MLFLOW_TRACKING_URI, else the results folder's own)")
+    asked = parser.parse_args(arguments)
+    journal = opened(asked.results, asked.storage)
+    store = ResultStore(chosen_uri(asked.tracking_uri, journal.root))
+    written = sync(journal, store)
+    print(f"{written} of {len(journal.ids())} trials had something new for {store.shown}; now it has all")
+    return 0

@@ -1,0 +1,114 @@
+"""What an MLflow run says of a trial, and back: plain values, no MLflow."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from lmsa_bench.results.journal import Entry, epoch_record
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical, metrics_of
+
+KEY = "lmsa.trial_key"
+SUITE_KEY = "lmsa.suite_key"
+STATUS = "lmsa.status"
+EPOCH_METRICS, RESULT_METRICS = metrics_of(EpochRecord), metrics_of(TrialResult)
+TAG_LENGTH = 4900  # servers of MLflow 2 refuse more than 5,000 characters and MLflow 3 cuts at 8,000, silently
+SOURCE = {"commit": "mlflow.source.git.commit", "command": "mlflow.source.name"}  # provenance that MLflow's pages show
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds as MLflow counts time."""
+    return round(seconds * 1000)
+
+
+def metrics(records: list[EpochRecord], result: TrialResult | None) -> Iterator[tuple[str, float, int, int]]:
+    """(name, value, milliseconds, step); times come from the records, so that MLflow ignores what it already has."""
+    for record in records:
+        for name, metric in EPOCH_METRICS.items():
+            if metric.tracked and (value := getattr(record, name)) is not None:
+                yield metric.tracked, float(value), milliseconds(record.time), record.epoch
+    if result is None or not records:
+        return
+    # MLflow's list shows the last value of a metric, so the early-stopped figures have names of their own.
+    for name, metric in RESULT_METRICS.items():
+        if metric.tracked and (value := getattr(result, name)) is not None:
+            yield metric.tracked, float(value), milliseconds(records[-1].time), 0
+
+
+def params(trial: Trial) -> dict[str, Any]:
+    """A trial's hyper-parameters and all that tells it from others."""
+    return {**trial.hparams} | {
+        name: getattr(trial, name) for name in ("task", "variant", "method", "seed", "epochs", "batch_size")
+    }
+
+
+def suite_tag(suite_name: str) -> str:
+    """The name of the tag by which a trial belongs to a suite: to several perhaps, but to one parent run only."""
+    return f"lmsa.suite.{suite_name}"
+
+
+def tags(entry: Entry, suite_name: str) -> dict[str, str]:
+    """All that a trial's folder holds, for people and to be read back by ``entry_of``."""
+    trial, records, result = entry
+    best = [r.layers for r in records if result is not None and r.epoch == result.best_epoch]
+    facts = result.provenance if result is not None else {}
+    return {
+        suite_tag(suite_name): "true",
+        STATUS: result.status if result is not None else "running",
+        "layers": " ".join(map(str, best[0])) if best else "",
+        **{tag: str(facts[name])[:TAG_LENGTH] for name, tag in SOURCE.items() if facts.get(name)},
+        **_split("lmsa.trial", canonical(trial.to_json())),
+        **_split("lmsa.records", canonical([asdict(record) for record in records])),
+        **_split("lmsa.result", canonical(asdict(result) if result is not None else None)),
+    }
+
+
+def entry_of(tags: dict[str, str]) -> Entry | None:
+    """The trial that a run's tags tell of; None where it is a suite's, or was made and not filled."""
+    if "lmsa.result.0" not in tags:
+        return None
+    result = _join("lmsa.result", tags)
+    return Entry(
+        Trial(**_join("lmsa.trial", tags)),
+        [epoch_record(raw) for raw in _join("lmsa.records", tags)],
+        TrialResult(**result) if result is not None else None,
+    )
+
+
+def run_status(result: TrialResult | None) -> str:
+    """MLflow's word for it: to have diverged is a result."""
+    return "RUNNING" if result is None else "FAILED" if result.status == "failed" else "FINISHED"
+
+
+def is_current(tags: dict[str, str], status: str, ours: Entry) -> bool:
+    """Whether a run with these tags and MLflow's status stays, written from another folder that had the trial run.
+
+    Its numbers are ours then, or it is further; only its times are its own.
+    """
+    there = entry_of(tags)
+    if there is None or STATUS not in tags or status != run_status(there.result):
+        return False
+    if status == "FINISHED":
+        return run_status(ours.result) != "FINISHED" or _numbers(there) == _numbers(ours)
+    if there.result is not None or ours.result is not None or not there.records or not ours.records:
+        return False
+    return there.records[0].time != ours.records[0].time and len(there.records) >= len(ours.records)
+
+
+def _numbers(entry: Entry) -> str:
+    """What a trial's run anew gives again; as text, in which nan equals itself."""
+    trial, records, result = entry
+    assert result is not None
+    data = {name: result.provenance.get(name) for name in ("data", "source")}
+    timeless: list[Mapping[str, Any]] = [asdict(replace(record, seconds=0.0, time=0.0)) for record in records]
+    return canonical([trial.to_json(), timeless, asdict(replace(result, seconds=0.0, provenance=data))])
+
+
+def _split(name: str, text: str) -> dict[str, str]:
+    return {f"{name}.{i}": text[start : start + TAG_LENGTH] for i, start in enumerate(range(0, len(text), TAG_LENGTH))}
+
+
+def _join(name: str, tags: dict[str, str]) -> Any:
+    """What _split wrote; a longer text that stood there before has left its end behind, which is not read."""
+    text = "".join(tags[f"{name}.{i}"] for i in range(len(tags)) if f"{name}.{i}" in tags)
+    return json.JSONDecoder().raw_decode(text)[0]

@@ -1,0 +1,248 @@
+"""A source model: trained, or made of published weights, once; kept by the fingerprint of what decides it."""
+
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from lmsa_bench.atomic import write_whole
+from lmsa_bench.download import checksum
+from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.models import MODELS, LayeredModel, weights
+from lmsa_bench.object_store import Storage
+from lmsa_bench.seeding import derive
+from lmsa_bench.sources.needs import prepare, reads_data, source_data
+from lmsa_bench.sources.training import Training
+from lmsa_bench.tasks.task import Split, Stage, Task
+from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial.run import evaluate
+from lmsa_bench.trial.samples import Samples
+from lmsa_bench.trial.spec import Value, canonical
+
+RECIPE = 1  # raised whenever the same recipe would train another model
+MEND = "delete it and it is made anew"
+WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two signs of life
+POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What is known of a source model once it is there: part of the provenance of the results that start from it."""
+
+    data: str  # fingerprint of the task's data
+    source: str  # fingerprint of the source model
+    source_accuracy: float | None  # on held-out images, a fraction; None where there are none
+    source_data: str | None = None  # fingerprint of what it was trained on; None where it was not trained here
+
+    def provenance(self) -> dict[str, Value]:
+        """The facts as a result records them."""
+        return {name: value for name, value in asdict(self).items() if name != "source_data" or value is not None}
+
+    def judgement(self, task: Task) -> str:
+        """One line about the held-out accuracy, with a warning where published weights miss theirs."""
+        source, accuracy = task.source, self.source_accuracy
+        line = f"source model of {task.name}: {task.model}, {source.weights}"
+        if accuracy is None:
+            return f"{line}: accuracy not measured, its held-out images are not there"
+        line = f"{line}: {accuracy:.2%} on held-out images"
+        if source.accuracy is None or source.weights == "pretrain":
+            return line
+        off = 100 * abs(accuracy - source.accuracy) > POINTS
+        warning = f"; warning: off by more than {POINTS:g} points, is it another model or another normalisation?"
+        return f"{line}, published {source.accuracy:.2%}{warning if off else ''}"
+
+
+class SourceModel:
+    """The source model of a task below a data root; tasks whose fingerprints are equal share it.
+
+    ``seed`` matters where the source model is trained on the task's own tuning images. With a storage the file, or how
+    far its training is, comes from there and goes there.
+    """
+
+    def __init__(self, task: Task, root: Path, seed: int = 0, storage: Storage | None = None) -> None:
+        self.task, self.root, self.seed, self.storage = task, root, seed, storage
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Equal for tasks that share a source model, before any of their data is looked at."""
+        source = self.task.source
+        own = (self.task.name, self.seed) if source.on_tuning else ()
+        return (
+            self.task.model,
+            self.task.classes,
+            source.data,
+            source.weights,
+            source.epochs,
+            source.lr,
+            source.stages,
+            own,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What decides the source model, hashed; reads its data where only they can tell."""
+        task, source, root = self.task, self.task.source, self.root
+        parts = [RECIPE, task.model, MODELS.code_hash(task.model), task.classes, task.input_shape]
+        parts += [source.data, source.epochs, source.lr]
+        if source.weights == "pretrain":
+            parts += [_content(self._training_set()) if source.fingerprint is None else source.fingerprint(root)]
+        else:
+            parts += [checksum(weights.obtain(task.model, source.weights, root), "sha256")]
+            parts += [[stage.tune, stage.epochs, stage.lr] for stage in source.stages]
+            if source.on_tuning:
+                parts += [task.name, self.seed, task.fingerprint(root)]
+            elif source.stages and source.fingerprint is not None:
+                parts += [source.fingerprint(root)]
+        return hashlib.sha256(canonical(parts).encode()).hexdigest()[:16]
+
+    @property
+    def path(self) -> Path:
+        """The source model's file."""
+        return self.root / "sources" / f"{self.fingerprint}.pt"
+
+    @property
+    def training_folder(self) -> Path:
+        """Where a checkpoint lies while the source model is trained."""
+        return self.path.with_suffix(".training")
+
+    def ensure(self, device: torch.device, alive: Callable[[], None] = lambda: None) -> SourceFacts:
+        """Makes the source model unless it is there; resumes from the checkpoint of a killed process.
+
+        ``alive`` is called after each epoch, and now and then while another process makes it. Raises UserError.
+        """
+        if self.storage is not None:
+            prepare(self.task, self.root)  # on this node too, which may share no disk with the driver
+            self.pull()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _turn(self.path.with_suffix(".lock"), alive):
+            if self.path.exists():
+                found = read(self.path, device)
+                if found["accuracy"] is None and (holdout := self._holdout()) is not None:
+                    found["accuracy"] = self._accuracy(self.load(device), holdout, device)
+                    self._write(found)
+            else:
+                model = self._make(device, self._kept(alive))
+                holdout = self._holdout()
+                accuracy = None if holdout is None else self._accuracy(model, holdout, device)
+                found = {"state": model.source.state_dict(), "accuracy": accuracy}
+                self._write(found)
+                shutil.rmtree(self.training_folder, ignore_errors=True)
+        if self.storage is not None:
+            self.storage.push(self.path, f"sources/{self.path.name}")
+            self.storage.remove(self._checkpoint_name, self.training_folder / checkpoint.NAME)
+        source = self.task.source
+        trained_on = source_data(source, self.root) if reads_data(source) else None
+        return SourceFacts(self.task.fingerprint(self.root), self.fingerprint, found["accuracy"], trained_on)
+
+    def load(self, device: torch.device) -> LayeredModel:
+        """The source model, which ``ensure`` has made; raises UserError where its file is damaged."""
+        model = self._build()
+        try:
+            model.source.load_state_dict(read(self.path, device)["state"])
+        except (RuntimeError, AttributeError, TypeError) as error:
+            raise UserError(f"source model {self.path}: does not fit ({one_line(error)}); {MEND}") from None
+        return model.to(device).eval()
+
+    def pull(self) -> None:
+        """Takes the source model from the storage, or how far its training is."""
+        assert self.storage is not None
+        if not self.path.exists() and not self.storage.pull(f"sources/{self.path.name}", self.path):
+            self.storage.pull(self._checkpoint_name, self.training_folder / checkpoint.NAME)
+
+    @property
+    def _checkpoint_name(self) -> str:
+        return f"sources/{self.fingerprint}/{checkpoint.NAME}"
+
+    def _kept(self, alive: Callable[[], None]) -> Callable[[], None]:
+        """Calls ``alive``, and keeps the checkpoint in the storage."""
+
+        def after_epoch() -> None:
+            alive()
+            path = self.training_folder / checkpoint.NAME
+            if self.storage is not None and path.exists():
+                self.storage.push(path, self._checkpoint_name)
+
+        return after_epoch
+
+    def _make(self, device: torch.device, alive: Callable[[], None]) -> LayeredModel:
+        """Trained from random weights, or the given ones, trained further where their head is not the task's."""
+        task, source, model = self.task, self.task.source, self._build()
+        stages: tuple[Stage, ...]
+        if source.weights == "pretrain":
+            stages = (Stage("all", source.epochs, source.lr),)
+        else:
+            path = weights.obtain(task.model, source.weights, self.root)
+            whole = weights.load(model.source, path, new_head=bool(source.stages))
+            stages = () if whole else source.stages
+        model = model.to(device).eval()
+        if stages:
+            own = source.on_tuning and source.weights != "pretrain"
+            images = task.splits(self.root, task.variants[0], self.seed).train if own else self._training_set()
+            samples = Samples(images, task.transform if own else source.transform, device)
+            training = Training(self.training_folder, alive, model, samples, self.seed if own else 0, source.data)
+            training.run(stages)
+        return model.eval()
+
+    def _build(self) -> LayeredModel:
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(0, "source", self.task.model))
+            return MODELS.get(self.task.model)(self.task.classes, self.task.input_shape)
+
+    def _training_set(self) -> Split:
+        if self.task.source.load is None:
+            offered = f"weights: {{{self.task.model}: hub}} or a file's path"
+            raise UserError(f"task {self.task.name}: its source model cannot be trained here: give {offered}")
+        return self.task.source.load(self.root)
+
+    def _holdout(self) -> Split | None:
+        holdout = self.task.source.holdout
+        return None if holdout is None else holdout(self.root)
+
+    def _accuracy(self, model: LayeredModel, holdout: Split, device: torch.device) -> float:
+        return evaluate(model, Samples(holdout, self.task.source.transform, device))[1]
+
+    def _write(self, content: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_whole(self.path, buffer.getvalue(), durable=True)
+
+
+def read(path: Path, device: torch.device) -> dict[str, Any]:
+    """What a source model's file holds: its ``state`` and its held-out ``accuracy``; raises UserError."""
+    try:
+        found = weights.unpack(path, device)
+    except UserError as error:
+        raise UserError(f"source model {error}; {MEND}") from None
+    accuracy = found.get("accuracy", "") if isinstance(found, dict) else ""
+    if not isinstance(accuracy, float | None) or not isinstance(found.get("state"), Mapping):
+        raise UserError(f"source model {path}: is not one; {MEND}")
+    return dict(found)
+
+
+@contextmanager
+def _turn(path: Path, alive: Callable[[], None]) -> Iterator[None]:
+    """Holds a lock, and gives signs of life while it waits for it."""
+    lock = FileLock(path)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=WAIT_SECONDS)
+        except Timeout:
+            alive()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _content(split: Split) -> str:
+    digest = hashlib.sha256(split.images.numpy().tobytes())
+    digest.update(split.labels.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,48 @@
+"""What a suite is: its trials, and the rows of its table that they compete for."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from lmsa_bench.errors import UserError, nearest
+from lmsa_bench.trial.spec import Trial, Value
+
+DEFAULT_FIGURES = ("accuracies", "critical_difference")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the suite's table: the configurations that compete for it."""
+
+    name: str
+    ranked: bool
+    averaged: tuple[str, ...]  # hyper-parameters whose values are averaged over, not chosen from (LIFT's order)
+    configurations: frozenset[str]  # Trial.configuration
+    each: tuple[tuple[str, Value], ...] = ()  # hyper-parameters that have a row of their own for each value: this one's
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A checked suite file."""
+
+    name: str
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    trials: tuple[Trial, ...]  # all rows x tasks x variants x grid x seeds, each once
+    plugins: tuple[str, ...] = ()
+    cpus: float = 1  # of one trial
+    gpus: float = 0
+    timeout: float = 0  # seconds without an epoch after which a trial's worker is considered hung; 0: never
+    config: str = ""  # hash of all that the file says
+    figures: tuple[str, ...] = DEFAULT_FIGURES
+    file: str = ""  # its path, for messages
+
+    def only(self, tasks: Collection[str] = (), rows: Collection[str] = ()) -> "Suite":
+        """The part of the suite with these tasks and rows; an empty collection keeps all; raises UserError."""
+        for noun, names, known in (("task", tasks, self.tasks), ("method", rows, [row.name for row in self.rows])):
+            for name in names:
+                if name not in known:
+                    raise UserError(f"{noun} {name!r} is not in suite {self.name!r}: {nearest(name, known)}")
+        kept = tuple(row for row in self.rows if not rows or row.name in rows)
+        wanted = frozenset().union(*(row.configurations for row in kept))
+        trials = tuple(t for t in self.trials if (not tasks or t.task in tasks) and t.configuration in wanted)
+        return replace(self, tasks=tuple(t for t in self.tasks if not tasks or t in tasks), rows=kept, trials=trials)

@@ -1,0 +1,53 @@
+"""What a worker is told of a trial: plain values, JSON on the wire."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.suites.spec import Suite
+from lmsa_bench.trial.spec import Trial, Value
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What all trials of a sweep are told: where they read and write, and what each is given."""
+
+    data: str
+    results: str
+    storage: str | None
+    plugins: tuple[str, ...]
+    cpus: float
+    gpus: float
+    timeout: float  # seconds without an epoch after which the worker is considered hung; 0: never
+    report_each_epoch: bool = False  # to Ray, for a scheduler that stops trials early
+    scratch: str = ""  # a folder of the driver's that a node which shares its disk sees
+    peers: int = 1  # workers that start together
+
+    @classmethod
+    def of(cls, suite: Suite, journal: Journal, data: Path, report_each_epoch: bool = False) -> "Orders":
+        """The orders for a suite's trials; a node that shares no disk has a results folder of its own."""
+        uri = journal.storage.uri if journal.storage else None
+        results = journal.root / "node" if uri else journal.root
+        return cls(
+            str(data), str(results), uri, suite.plugins, suite.cpus, suite.gpus, suite.timeout, report_each_epoch
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial with its orders, and the facts that its result records beside what the worker finds."""
+
+    trial: Trial
+    facts: Mapping[str, Value]
+    orders: Orders
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Job":
+        """The job whose JSON this is."""
+        orders = raw["orders"] | {"plugins": tuple(raw["orders"]["plugins"])}
+        return cls(Trial(**raw["trial"]), raw["facts"], Orders(**orders))

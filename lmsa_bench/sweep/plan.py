@@ -1,0 +1,110 @@
+"""What a sweep would run, and about how long that takes."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from lmsa_bench.control.criteria import NoBatches
+from lmsa_bench.models import MODELS
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.seeding import generator
+from lmsa_bench.sources import needs
+from lmsa_bench.suites.spec import Suite
+from lmsa_bench.sweep.progress import clock
+from lmsa_bench.trial.cost import of_step
+from lmsa_bench.trial.names import method_of, task_of
+from lmsa_bench.trial.spec import Trial
+
+# (an operator's, a floating-point operation's): as measured on small networks on one core; on a GPU, 10 TFLOP/s.
+CORE_SECONDS = (25e-6, 1 / 40e9)
+GPU_SECONDS = (10e-6, 1 / 10e12)
+
+Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
+
+
+def kind(trial: Trial) -> Kind:
+    """What decides about how long a trial takes."""
+    return trial.task, trial.method, trial.epochs
+
+
+def seconds_seen(journal: Journal) -> dict[Kind, float]:
+    """The mean training seconds of ended trials, for each kind."""
+    seen = defaultdict(list)
+    for entry in journal.entries():
+        if entry.result is not None and entry.result.status == "finished":
+            seen[kind(entry.trial)].append(entry.result.seconds)
+    return {which: sum(seconds) / len(seconds) for which, seconds in seen.items()}
+
+
+def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Path, slots: int) -> Iterable[str]:
+    """The plan of a sweep in lines: trials of each row and task, what is done, and an estimate of time."""
+    left = {trial.id for trial in pending}
+    columns = [*suite.tasks, "all"]
+    width = max((len(row.name) for row in suite.rows), default=0)
+    yield f"suite {suite.name}: trials still to run / all"
+    yield " ".join([" " * width, *(f"{name:>14}" for name in columns)])
+    for row in suite.rows:
+        own = [trial for trial in suite.trials if trial.configuration in row.configurations]
+        counts = [[t for t in own if task in ("all", t.task)] for task in columns]
+        shown = [f"{sum(t.id in left for t in some)}/{len(some)}" for some in counts]
+        yield " ".join([f"{row.name:<{width}}", *(f"{text:>14}" for text in shown)])
+    waiting = [trial for trial in suite.trials if trial.id in left]
+    yield f"{len(suite.trials) - len(waiting)} of {len(suite.trials)} trials are done, {len(waiting)} to run"
+    tasks = {trial.setting: task_of(trial) for trial in waiting}
+    missing = {setting: needs.missing_data(task, data) for setting, task in tasks.items()}
+    weights = [line for task in tasks.values() for line in needs.missing_weights(task, data)]
+    yield from dict.fromkeys([*itertools.chain.from_iterable(missing.values()), *weights])
+    waiting = [t for t in waiting if not missing[t.setting] or tasks[t.setting].tuning is not None]
+    if waiting:
+        seconds, memory = estimate(waiting, seconds_seen(journal), data, suite.gpus > 0)
+        unit = "GPU" if suite.gpus else "core"
+        yield (
+            f"about {clock(seconds)} of one {unit} in training, {clock(seconds / slots)} on {slots} at a time, besides "
+            f"source models and evaluation; a trial's step needs up to {memory / 2**20:,.0f} MiB beside its model"
+        )
+
+
+def estimate(trials: Iterable[Trial], seen: Mapping[Kind, float], data: Path, gpu: bool) -> tuple[float, int]:
+    """Training seconds of these trials, as ended ones of their kind took, else as counted; and the bytes of a step."""
+    known, total, memory = dict(seen), 0.0, 0
+    counted: dict[Kind, tuple[float, int]] = {}
+    for trial in trials:
+        which = kind(trial)
+        if which not in counted:
+            counted[which] = _counted(trial, data, gpu)
+        total += known.get(which, counted[which][0])
+        memory = max(memory, counted[which][1])
+    return total, memory
+
+
+def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
+    """Seconds of a trial and bytes of a step, counted on tensors without data, at a rate that such machines reach."""
+    task = task_of(trial)
+    method = method_of(trial)
+    if method.update is None:
+        return 0.0, 0
+    with torch.device("meta"):
+        model = MODELS.get(task.model)(task.classes, task.input_shape).eval()
+        x = torch.empty(trial.batch_size, *task.input_shape)
+        y = torch.empty(trial.batch_size, dtype=torch.int64)
+    try:
+        chosen = [method.select(model, (), 0, generator(0, "estimate")).layers]
+    except NoBatches:  # only data can tell which layer: the mean over all
+        chosen = [(n,) for n in range(len(model))]
+    costs = [of_step(model, method.update, x, y, layers, 0) for layers in chosen]
+    per_operator, per_flop = GPU_SECONDS if gpu else CORE_SECONDS
+    seconds = mean(c.operators * per_operator + c.flops * per_flop for c in costs)
+    return seconds * trial.epochs * samples(trial, data) / trial.batch_size, max(c.bytes for c in costs)
+
+
+def samples(trial: Trial, data: Path) -> int:
+    """How many images a trial tunes on."""
+    task = task_of(trial)
+    if task.tuning is not None:
+        return task.tuning
+    task.prepare(data)
+    return len(task.splits(data, trial.variant, trial.seed).train)

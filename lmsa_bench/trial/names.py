@@ -1,0 +1,16 @@
+"""From the names in a trial to what they stand for."""
+
+from lmsa_bench.methods import METHODS, Method
+from lmsa_bench.tasks import build
+from lmsa_bench.tasks.task import Task
+from lmsa_bench.trial.spec import Trial
+
+
+def task_of(trial: Trial) -> Task:
+    """The trial's task with its options and source weights; raises UserError."""
+    return build(trial.task, trial.options, trial.weights)
+
+
+def method_of(trial: Trial) -> Method:
+    """The trial's method with its hyper-parameters; raises UserError."""
+    return METHODS.get(trial.method)(**trial.hparams)

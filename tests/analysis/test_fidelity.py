@@ -1,0 +1,154 @@
+"""How criteria are judged, on numbers small enough to do by hand."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import permutations
+from statistics import fmean
+
+import pytest
+from layers_by_hand import measured, scored, tuned
+
+from lmsa_bench.analysis import fidelity as judging
+from lmsa_bench.analysis.build import report
+from lmsa_bench.analysis.fidelity import OVERALL, RANDOM, by_lot, fidelity, judge
+from lmsa_bench.analysis.measures import Truth, measure
+from lmsa_bench.report.tables import render
+
+TRUTH = Truth([0.5, 0.7, 0.9], [0.9, 0.5, 0.3])
+
+
+def test_a_judgement_by_hand():
+    # The second layer is chosen: .9 - .7 of accuracy and .5 - .3 of loss are lost. Ranks of the scores: 3 1 2; of the
+    # layers, best first, by accuracy as by loss: 3 2 1; rho = 1 - 6 (0 + 1 + 1) / (3 (9 - 1)) = .5.
+    found = judge([3.0, 1.0, 2.0], TRUTH)
+    assert tuple(found) == pytest.approx((0.2, 0.0, 0.5, 0.5, 0.2))
+    assert tuple(judge([3.0, 2.0, 1.0], TRUTH)) == pytest.approx((0.0, 1.0, 1.0, 1.0, 0.0))
+    assert tuple(judge([1.0, 2.0, 3.0], TRUTH)) == pytest.approx((0.4, 0.0, -1.0, -1.0, 0.6))
+
+
+def test_ties():
+    # A constant score chooses the first layer and orders nothing; of two best layers either is a hit.
+    assert tuple(judge([1.0, 1.0, 1.0], TRUTH)) == pytest.approx((0.4, 0.0, 0.0, 0.0, 0.6))
+    equal = Truth([0.9, 0.9, 0.1], [0.2, 0.4, 0.6])
+    assert judge([2.0, 1.0, 3.0], equal).hit == 1.0
+
+
+def test_only_the_order_of_scores_matters():
+    scores = [0.3, 2.0, 0.1]
+    for changed in ([math.exp(s) for s in scores], [1e9 * s for s in scores], [s - 5 for s in scores]):
+        assert judge(changed, TRUTH) == judge(scores, TRUTH)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_renumbering_layers_changes_nothing(order):
+    def renumbered(values):
+        return [values[i] for i in order]
+
+    truth = Truth(renumbered(TRUTH.accuracies), renumbered(TRUTH.losses))
+    for scores in permutations([0.1, 0.2, 0.3]):
+        assert tuple(judge(renumbered(scores), truth)) == pytest.approx(tuple(judge(scores, TRUTH)))
+    assert tuple(by_lot(truth)) == pytest.approx(tuple(by_lot(TRUTH)))
+
+
+def test_the_lot_is_the_mean_over_all_scores():
+    judged = [judge(scores, TRUTH) for scores in permutations([0.1, 0.2, 0.3])]
+    assert tuple(by_lot(TRUTH)) == pytest.approx([fmean(column) for column in zip(*judged, strict=True)])
+
+
+@pytest.fixture
+def made():
+    """Two seeds: the truth is that layer 2, then layer 1 is the best; `good` knows, `bad` says layer 0."""
+    layers = [
+        *(
+            tuned("noise", 0, n, accuracy, loss)
+            for n, (accuracy, loss) in enumerate([(0.5, 0.9), (0.7, 0.5), (0.9, 0.3)])
+        ),
+        *(
+            tuned("noise", 1, n, accuracy, loss)
+            for n, (accuracy, loss) in enumerate([(0.5, 0.9), (0.8, 0.2), (0.7, 0.4)])
+        ),
+    ]
+    good = [scored("noise", 0, [1, 2, 3]), scored("noise", 1, [1, 3, 2])]
+    bad = [scored("noise", seed, [1, 2, 3], name="predicted_loss") for seed in (0, 1)]
+    return {"bad": bad, "good": good}, layers
+
+
+def test_means_and_intervals_over_seeds(made):
+    found = fidelity(measure(*measured(*made)))
+    assert (found.tasks, found.criteria) == (("noise",), ("good", RANDOM, "bad"))
+    assert found.means["good", "noise"].regret == (0.0, (0.0, 0.0), 2)
+    # bad loses .9 - .5 and .8 - .5: mean .35, sd .0707, half width 12.706 * .0707 / sqrt 2 = .6353.
+    regret = found.means["bad", "noise"].regret
+    assert (regret.mean, regret.n) == (pytest.approx(0.35), 2)
+    assert tuple(regret.interval) == pytest.approx((0.35 - 0.6353, 0.35 + 0.6353), abs=1e-4)
+    # Its order 0 1 2 against 2 1 0 and against 1 2 0: rho = -1 and 1 - 6 (4 + 1 + 1) / 24 = -.5.
+    assert found.means["bad", "noise"].spearman_accuracy.mean == pytest.approx(-0.75)
+    assert found.means["bad", OVERALL] == found.means["bad", "noise"]
+    assert (found.chosen["good", "noise"], found.chosen["bad", "noise"]) == ({2: 1, 1: 1}, {0: 2})
+    assert found.best["noise"] == {2: 1, 1: 1}
+    # By lot: .9 - .7 and .8 - .6667.
+    assert found.means[RANDOM, "noise"].regret.mean == pytest.approx((0.2 + 0.8 - 2 / 3) / 2)
+
+
+def test_variants_of_a_seed_count_once():
+    layers, criteria = [], []
+    for variant, accuracies in {"fog": (0.9, 0.5, 0.5), "snow": (0.5, 0.7, 0.5)}.items():
+        layers += [tuned("noise", 0, n, a, 1 - a, variant) for n, a in enumerate(accuracies)]
+        criteria.append(scored("noise", 0, [3, 2, 1], variant))
+    found = fidelity(measure(*measured({"rgn": criteria}, layers)))
+    # Layer 0 loses nothing in fog and .2 in snow: one seed, whose mean is .1, and no interval.
+    assert found.means["rgn", "noise"].regret == (pytest.approx(0.1), None, 1)
+
+
+def test_tasks_are_pooled_over_task_and_seed_pairs(made):
+    criteria, layers = made
+    layers = layers + [tuned("flip", 0, n, a, 1 - a) for n, a in enumerate((0.2, 0.1, 0.1))]
+    criteria = {
+        "bad": [*criteria["bad"], scored("flip", 0, [1, 2, 3], name="predicted_loss")],
+        "good": criteria["good"],  # has nothing of flip: it is no rival over all tasks
+    }
+    found = fidelity(measure(*measured(criteria, layers)))
+    assert found.means["bad", OVERALL].regret[::2] == (pytest.approx((0.4 + 0.3 + 0.0) / 3), 3)
+    assert ("good", OVERALL) not in found.means and found.criteria[-1] == "good"
+
+
+def test_an_incomplete_truth_judges_nothing(made):
+    criteria, layers = made
+    lacking = [e for e in layers if (e.trial.seed, e.trial.hparams["n"]) != (1, 1)]
+    found = fidelity(measure(*measured(criteria, lacking)))
+    assert found.means["bad", "noise"].regret[::2] == (pytest.approx(0.4), 1)
+    none = [e for e in layers if e.trial.hparams["n"] != 1]
+    suite, table = measured(criteria, none)
+    assert fidelity(measure(suite, table)).tasks == ()
+    assert "no criterion has a complete truth" in " ".join(judging.section(measure(suite, table)).lines)
+
+
+def test_the_true_loss_has_its_own_lr():
+    # Validation takes lr .1, whose accuracy counts; the loss is lower at .01; at .001 one seed diverged.
+    layers = [
+        one
+        for seed in (0, 1)
+        for n in range(3)
+        for one in (
+            tuned("noise", seed, n, 0.6 + n / 10, 0.5, lr=0.1, val=0.9),
+            tuned("noise", seed, n, 0.1, 0.4, lr=0.01, val=0.2),
+            tuned("noise", seed, n, 0.9, 0.1, lr=0.001, val=0.95, status="finished" if seed else "diverged"),
+        )
+    ]
+    found = measure(*measured({"rgn": [scored("noise", seed, [1, 2, 3]) for seed in (0, 1)]}, layers))
+    truth = found.truths("noise")["", 0]
+    assert truth.accuracies == pytest.approx([0.6, 0.7, 0.8]) and truth.losses == [0.4, 0.4, 0.4]
+
+
+def test_a_criterion_is_told_of_below_the_table_and_is_no_row_of_it(made):
+    suite, table = measured(*made)
+    found = report(replace(suite, figures=("fidelity",)), table)
+    assert found.rows == ("layer_0", "layer_1", "layer_2")
+    text = render(found, "table").decode()
+    assert "bad             35.0 ± 63.5" in text and "good            0.0 ± 0.0" in text
+    assert "best layer" in text and "[0: 2/2]" in text
+    document = json.loads(render(found, "json"))["fidelity"]
+    assert document["criteria"][0]["criterion"] == "good"
+    assert document["criteria"][2]["tasks"]["noise"]["regret"]["mean"] == pytest.approx(0.35)
+    assert document["best_layers"] == {"noise": {"1": 1, "2": 1}}

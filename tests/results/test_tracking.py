@@ -1,0 +1,282 @@
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from filelock import FileLock
+from hand_made import entry, suite_of, write
+from mlflow import MlflowClient
+from sweeps import Server
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.report import command as report
+from lmsa_bench.results import tracking as store
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.tracking import CURSOR, ResultStore, StoreUnavailable, default_uri
+
+PUBLISH = (
+    "import sys, pathlib; from lmsa_bench.results.journal import Journal\n"
+    "from lmsa_bench.results.tracking import *\n"
+    "ResultStore(sys.argv[2]).publish(Journal(pathlib.Path(sys.argv[1])), 'suite')"
+)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """MLflow takes seconds to make its tables, so it does that once."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def journal(tmp_path, empty_database):
+    made = Journal(tmp_path / "results", make=True)
+    shutil.copy(empty_database, made.root / "mlflow.db")
+    return made
+
+
+def filled(journal, count=6):
+    for i in range(count):
+        write(journal, entry("t", "m", {"lr": 10.0 ** -(i % 3), "k": None}, i // 3, [0.1 + i / 9, 1 / 3, 0.2], 1 / 7))
+    write(journal, entry("u", "m", {}, 0, status="diverged", variant="noise"))
+    write(journal, entry("u", "m", {}, 1, [0.3, 0.4], status=None))
+    return journal
+
+
+def assert_mirrored(journal, uri=None):
+    """One run a trial, every metric row once, and the same table."""
+    uri = uri or default_uri(journal.root)
+    client, opened = MlflowClient(uri), ResultStore(uri)
+    runs = [run for run in opened._runs() if "lmsa.trial_key" in run.data.tags]
+    assert sorted(run.data.tags["lmsa.trial_key"] for run in runs) == journal.ids()
+    for run in runs:
+        records = journal.entry(run.data.tags["lmsa.trial_key"]).records
+        for name in ("val_loss", "val_accuracy"):
+            history = client.get_metric_history(run.info.run_id, name)
+            assert [(m.step, m.value) for m in history] == [(r.epoch, getattr(r, name)) for r in records]
+        for name in {name for name in run.data.metrics if name.startswith("best_")}:
+            assert len(client.get_metric_history(run.info.run_id, name)) == 1
+    assert opened.table().equals(journal.table())
+    return {run.data.tags["lmsa.trial_key"]: run for run in runs}
+
+
+def test_published_twice_and_with_a_lost_cursor_it_is_the_same(journal):
+    filled(journal)
+    opened = ResultStore(default_uri(journal.root))
+    assert opened.publish(journal, "suite") == 8
+    assert opened.publish(journal, "suite") == 0
+    first = assert_mirrored(journal)
+    (journal.root / CURSOR).unlink()
+    assert ResultStore(opened.uri).publish(journal, "suite") == 0
+    again = assert_mirrored(journal)
+    assert {key: run.info.run_id for key, run in first.items()} == {key: run.info.run_id for key, run in again.items()}
+
+
+def test_a_run_shows_what_a_reader_looks_for(journal):
+    made = entry("t", "m", {"lr": 0.01, "k": None}, 3, [0.5, 0.9, 0.7], 0.8, layers=(0, 2))
+    write(journal, made)
+    ResultStore(default_uri(journal.root)).publish(journal, "suite")
+    run = assert_mirrored(journal)[made.trial.id]
+    assert (run.info.run_name, run.info.status) == ("t m lr=0.01 seed=3", "FINISHED")
+    shown = {"task": "t", "variant": "", "method": "m", "lr": "0.01", "k": "None", "seed": "3", "epochs": "3"}
+    assert run.data.params == {**shown, "batch_size": "64"}
+    figures = {name: value for name, value in run.data.metrics.items() if "best" in name}
+    losses = {"best_val_loss": 1.0, "best_test_loss": 0.9}
+    assert figures == {"best_val_accuracy": 0.9, "best_test_accuracy": 0.8, "best_epoch": 2.0} | losses
+    assert run.data.tags["layers"] == "0 2"
+    parent = MlflowClient(default_uri(journal.root)).get_run(run.data.tags["mlflow.parentRunId"])
+    assert (parent.info.run_name, parent.data.tags["lmsa.suite"]) == ("suite", "suite")
+
+
+def test_nothing_new_costs_no_mlflow(journal):
+    filled(journal, 1)
+    ResultStore(default_uri(journal.root)).publish(journal, "suite")
+    program = (
+        "import sys, pathlib; from lmsa_bench.results.journal import Journal\n"
+        "from lmsa_bench.results.tracking import *\n"
+        "journal = Journal(pathlib.Path(sys.argv[1]))\n"
+        "print(ResultStore(default_uri(journal.root)).publish(journal, 'suite'), 'mlflow' in sys.modules)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, str(journal.root)], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "0 False\n"
+
+
+def test_a_publisher_that_stopped_half_way_is_taken_up(journal):
+    filled(journal)
+    opened = ResultStore(default_uri(journal.root))
+    opened.publish(journal, "suite", [*journal.ids()[:3], "not started"])
+    # What a publisher leaves that is killed after create_run: a run with the key, and nothing in the cursor.
+    client, experiment = opened._connected()
+    client.create_run(experiment, tags={"lmsa.trial_key": journal.ids()[3]})
+    assert opened.table().num_rows == sum(len(journal.entry(trial).records) for trial in journal.ids()[:3])
+    ResultStore(opened.uri).publish(journal, "suite")
+    assert_mirrored(journal)
+
+
+def test_a_running_trial_goes_on_in_its_run(journal):
+    made = entry("t", "m", {"lr": 0.1}, 0, [0.5, 0.6, 0.7])
+    opened = ResultStore(default_uri(journal.root))
+    write(journal, made._replace(records=made.records[:2], result=None))
+    opened.publish(journal, "suite")
+    assert [run.info.status for run in assert_mirrored(journal).values()] == ["RUNNING"]
+    journal.append(made.records[2])
+    journal.finish(replace(made.result, status="failed", reason="x" * 6000))  # longer than one tag
+    opened.publish(journal, "suite")
+    assert [run.info.status for run in assert_mirrored(journal).values()] == ["FAILED"]
+    journal.finish(made.result)
+    opened.publish(journal, "suite")
+    assert [run.info.status for run in assert_mirrored(journal).values()] == ["FINISHED"]
+
+
+def test_long_trials_and_trials_that_were_set_back(journal):
+    made = entry("t", "m", {}, 0, [i / 999 for i in range(150)], status=None)
+    opened = ResultStore(default_uri(journal.root))
+    write(journal, made)
+    opened.publish(journal, "suite")
+    assert_mirrored(journal)
+    journal.append(made.records[9])  # a resume from an early checkpoint
+    opened.publish(journal, "suite")
+    assert opened.table().equals(journal.table())
+    assert opened.table().num_rows == 10
+
+
+def test_losses_that_are_not_numbers_survive(journal):
+    made = entry("t", "m", {}, 0, [(0.1, float("inf")), (0.1, float("nan"))], status="diverged")
+    write(journal, made)
+    opened = ResultStore(default_uri(journal.root))
+    opened.publish(journal, "suite")
+    (journal.root / CURSOR).unlink()
+    opened.publish(journal, "suite")
+    assert repr(opened.table().to_pylist()) == repr(journal.table().to_pylist())
+    (run,) = [run for run in opened._runs() if "lmsa.trial_key" in run.data.tags]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["lmsa.status"] == "diverged"
+    assert len(opened._connected()[0].get_metric_history(run.info.run_id, "val_loss")) == 2
+
+
+def test_a_trial_of_two_suites_has_one_run(journal):
+    write(journal, entry("t", "m", {}, 0))
+    opened = ResultStore(default_uri(journal.root))
+    assert (opened.publish(journal, "one"), opened.publish(journal, "two"), opened.publish(journal, "one")) == (1, 1, 0)
+    (run,) = assert_mirrored(journal).values()
+    assert {"lmsa.suite.one", "lmsa.suite.two"} <= set(run.data.tags)
+    assert run.data.tags["lmsa.suite"] == "one"
+
+
+def test_a_database_that_was_deleted_is_filled_again(journal):
+    filled(journal, 1)
+    uri = default_uri(journal.root)
+    stamps = {trial: journal.stamp(trial) for trial in journal.ids()}
+    (journal.root / CURSOR).write_text(json.dumps({uri: {"suite": stamps}}))
+    assert ResultStore(uri).publish(journal, "suite") == 0
+    (journal.root / "mlflow.db").unlink()
+    with pytest.raises(UserError, match="there is none"):
+        ResultStore(uri).table()
+    assert ResultStore(uri).publish(journal, "suite") == 3
+    assert_mirrored(journal)
+
+
+def test_summary_is_on_the_suites_run(journal, tmp_path):
+    filled(journal, 1)
+    summary = journal.root / "summary" / "suite"
+    summary.mkdir(parents=True)
+    (summary / "table.txt").write_text("method  t\n")
+    opened = ResultStore(default_uri(journal.root))
+    opened.publish(journal, "suite")
+    opened.publish_summary(journal, "suite")
+    opened.publish_summary(journal, "suite")
+    (run,) = opened._runs("tags.`lmsa.suite_key` = 'suite'")
+    assert "method  t" in run.data.tags["mlflow.note.content"]
+    assert [path.name for path in (journal.root / "artifacts").glob("*/artifacts/*")] == ["table.txt"]
+
+
+def test_the_same_report_from_the_folder_and_from_mlflow(journal, monkeypatch, capsys):
+    filled(journal)
+    suite = suite_of({"row": list(journal.entries())})
+    monkeypatch.setattr("lmsa_bench.suites.load.load", lambda name, seeds: suite)
+    ResultStore(default_uri(journal.root)).publish(journal, suite.name)
+    assert report.main(["hand_made", "--results", str(journal.root)]) == 0
+    from_folder = capsys.readouterr().out
+    assert report.main(["hand_made", "--tracking-uri", default_uri(journal.root)]) == 0
+    assert capsys.readouterr().out == from_folder
+    assert "hand_made" in from_folder
+
+
+def test_a_server_that_is_down_is_told_at_once_and_nothing_is_lost(journal):
+    filled(journal, 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    start = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        ResultStore(uri).publish(journal, "suite")
+    assert time.monotonic() - start < 10
+    assert json.loads((journal.root / CURSOR).read_text()) == {uri: {"suite": {}}}
+    assert ResultStore(default_uri(journal.root)).publish(journal, "suite") == 3
+
+
+def test_two_publishers_do_not_work_at_once(journal, monkeypatch):
+    filled(journal, 1)
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    with FileLock(journal.root / "mlflow.lock"), pytest.raises(StoreUnavailable, match="another process"):
+        ResultStore(default_uri(journal.root)).publish(journal, "suite")
+
+
+@pytest.mark.parametrize("uri", ["", "mlruns", "file:///tmp/mlruns", "nonsense://x", "sqlite:////proc/none/mlflow.db"])
+def test_a_uri_that_cannot_be_one_is_the_users_error(journal, uri):
+    filled(journal, 1)
+    with pytest.raises(UserError) as told:
+        ResultStore(uri).publish(journal, "suite")
+    assert not isinstance(told.value, StoreUnavailable)
+
+
+def test_a_file_that_is_no_database_is_the_users_error(journal):
+    filled(journal, 1)
+    (journal.root / "notes.db").write_text("these are my notes, not a database")
+    with pytest.raises(UserError, match="not an SQLite file"):
+        ResultStore(f"sqlite:///{journal.root}/notes.db").publish(journal, "suite")
+
+
+@pytest.mark.slow
+def test_a_publisher_that_is_killed_at_any_time_loses_and_doubles_nothing(journal):
+    filled(journal, 60)
+    uri = default_uri(journal.root)
+    for wanted in (3, 20, 40):
+        child = subprocess.Popen([sys.executable, "-c", PUBLISH, str(journal.root), uri])
+        while child.poll() is None and len(list(ResultStore(uri)._runs())) < wanted:
+            time.sleep(0.05)
+        child.kill()
+        child.wait()
+    ResultStore(uri).publish(journal, "suite")
+    assert_mirrored(journal)
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_and_comes_back_gets_everything_once(journal, tmp_path):
+    filled(journal, 40)
+    server = Server(tmp_path)
+    uri = server.uri
+    server.start()
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-c", PUBLISH, str(journal.root), uri], stderr=subprocess.PIPE, text=True
+        )
+        while child.poll() is None and len(list(ResultStore(uri)._runs())) < 10:
+            time.sleep(0.2)
+        server.kill()
+        assert "StoreUnavailable" in child.communicate(timeout=60)[1]
+        server.start()
+        ResultStore(uri).publish(journal, "suite")
+        assert_mirrored(journal, uri)
+        (journal.root / "summary" / "suite").mkdir(parents=True)
+        (journal.root / "summary" / "suite" / "table.txt").write_text("method  t\n")
+        ResultStore(uri).publish_summary(journal, "suite")
+    finally:
+        server.kill()

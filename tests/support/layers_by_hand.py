@@ -1,0 +1,39 @@
+"""Trials that tune one layer, and criteria that score them, written by hand."""
+
+from hand_made import suite_of
+
+from lmsa_bench.results.journal import Entry, rows
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
+
+
+def ended(trial, layers, accuracy, train_loss, val=0.5, scores=None, status="finished"):
+    """A trial of one epoch (0: nothing is trained) with its result."""
+    epoch = int(train_loss is not None)
+    record = EpochRecord(trial.id, epoch, train_loss, 1.0, val, 1.0, 1, layers, 1.0)
+    told = (epoch, val, 1.0, accuracy, 1.0) if status == "finished" else ()
+    return Entry(trial, [record], TrialResult(trial.id, status, "", *told, scores=scores or {}))
+
+
+def scored(task, seed, scores, variant="", name="rgn"):
+    """A criterion's trial: the larger score is the better one, unless it is a predicted loss."""
+    best = min if name == "predicted_loss" else max
+    layer = scores.index(best(scores))
+    trial = Trial(task, variant, "score_only", {"criterion": name}, seed, 0)
+    return ended(trial, (layer,), 0.1, None, scores={name: list(scores), "loss": [1.0] * len(scores)})
+
+
+def tuned(task, seed, n, accuracy, loss, variant="", lr=0.1, val=0.5, status="finished"):
+    trial = Trial(task, variant, "single_layer", {"n": n, "lr": lr}, seed, 1)
+    return ended(trial, (n,), accuracy, loss, val, status=status)
+
+
+def layer_rows(entries):
+    """A row of its own for each layer."""
+    return {f"layer_{n}": [e for e in entries if e.trial.hparams["n"] == n] for n in range(3)}
+
+
+def measured(criteria, layers):
+    groups = criteria | layer_rows(layers)
+    each = {name: (("n", int(name[-1])),) for name in groups if name.startswith("layer")}
+    suite = suite_of(groups, each=each)
+    return suite, rows([entry for group in groups.values() for entry in group])

@@ -1,0 +1,139 @@
+"""Sweeps and tracking servers as processes of their own, and what they left."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.tracking import ResultStore
+
+PLUGIN = Path(__file__).with_name("faulty.py")
+NAME = "suite.yaml"
+ONE = """
+suite: one
+tasks: [digits_flip]
+seeds: 2
+epochs: 6
+plugins: [PLUGIN]
+rows:
+  slow: {grid: {lr: 1e-2, n: [0, 1, 2]}}
+"""
+
+
+class Sweep:
+    """A folder with a suite's file, its results, and what the sweeps there printed."""
+
+    def __init__(self, folder: Path, data: Path, suite: str, results: Path | None = None) -> None:
+        self.folder, self.data, self.results = folder, data, results or folder / "results"
+        folder.mkdir(exist_ok=True, parents=True)
+        (folder / NAME).write_text(suite.replace("PLUGIN", str(PLUGIN)))
+        self.journal = Journal(self.results, make=True)
+        self.uri = f"sqlite:///{folder}/store.db"
+
+    def start(self, *more: str) -> subprocess.Popen:
+        """Starts the command, in a session of its own, its output to `output` in the folder."""
+        asked = [NAME, "--results", str(self.results), "--data", str(self.data), "--tracking-uri", self.uri, *more]
+        with open(self.folder / "output", "w") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "lmsa_bench.sweep", *asked],
+                cwd=self.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {"FAULTS": str(self.folder)},
+            )
+
+    def run(self, *more: str) -> int:
+        """Runs it to its end; its exit status."""
+        return ended(self.start(*more))
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "output").read_text()
+
+    def sync(self) -> subprocess.CompletedProcess:
+        asked = ["sync", "--results", str(self.results), "--tracking-uri", self.uri]
+        command = [sys.executable, "-m", "lmsa_bench.results", *asked]
+        return subprocess.run(command, capture_output=True, text=True, timeout=500)
+
+    def rows(self) -> list[dict]:
+        """The table without times and provenance."""
+        return self.journal.table().drop_columns(["seconds", "time", "provenance"]).to_pylist()
+
+    def files(self) -> dict[str, list]:
+        """Every trial's records and result as they are on disk, without times and provenance."""
+        found = {}
+        for trial in self.journal.ids():
+            folder = self.journal.trials / trial
+            lines = (folder / "records.jsonl").read_text().splitlines()
+            documents = [json.loads(line) for line in [*lines, (folder / "result.json").read_text()]]
+            for document in documents:
+                for name in ("seconds", "time", "provenance"):
+                    document.pop(name, None)
+            found[trial] = [json.dumps(document, sort_keys=True) for document in documents]
+        return found
+
+    def stamps(self) -> dict[str, int]:
+        """When each finished trial's result was written."""
+        return {t: (self.journal.trials / t / "result.json").stat().st_mtime_ns for t in self.journal.finished()}
+
+    def assert_mirrored(self) -> None:
+        """The store has one run a trial, and the folder's table."""
+        opened = ResultStore(self.uri)
+        keys = [run.data.tags["lmsa.trial_key"] for run in opened._runs() if "lmsa.trial_key" in run.data.tags]
+        assert sorted(keys) == self.journal.ids()
+        assert opened.table().equals(self.journal.table())
+
+
+def ended(process: subprocess.Popen) -> int:
+    """The exit status of a process, which is killed with its children where it hangs."""
+    try:
+        return process.wait(timeout=500)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+class Server:
+    """An MLflow tracking server on this machine, on a port of its own, that can die and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.process = folder, None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/server.db",
+        ]
+        command += ["--workers", "1", "--port", str(self.port), "--artifacts-destination", str(self.folder / "served")]
+        quiet = {"start_new_session": True, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.process = subprocess.Popen(command, env=environment, **quiet)
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                return
+            time.sleep(0.2)
+        self.kill()
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None

@@ -1,0 +1,207 @@
+"""The life of a trial: stopping, resuming, diverging, caching, and what it costs."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+import toy
+
+from lmsa_bench.control.updates import MSA, Adam
+from lmsa_bench.methods import METHODS
+from lmsa_bench.trial import checkpoint, cost
+from lmsa_bench.trial.run import evaluate
+from lmsa_bench.trial.spec import EpochRecord, Trial
+
+
+@pytest.fixture(autouse=True)
+def checkpoint_each_epoch(monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    torch.set_num_threads(1)
+
+
+def comparable(result):
+    return {name: value for name, value in asdict(result).items() if name != "seconds"}
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS.names() if toy.trial(m).epochs])
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_killed_trial_goes_on_with_the_same_records(method, killed_after, tmp_path):
+    given = {"interval": 2} if method == "lisa" else {}
+    asked = toy.trial(method, epochs=3, **given)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    whole.mkdir()
+    part.mkdir()
+    undisturbed = toy.run(asked, whole)
+    expected = toy.untimed(list(undisturbed.epochs()))
+
+    epochs = toy.run(asked, part).epochs()
+    records = [next(epochs) for _ in range(killed_after + 1)]  # the last one's checkpoint is not written any more
+    resumed = toy.run(asked, part)
+    again = list(resumed.epochs())
+    assert [r.epoch for r in again] == list(range(killed_after + 1, 4))
+    assert toy.untimed(records[:killed_after] + again) == expected
+    assert comparable(resumed.result()) == comparable(undisturbed.result())
+
+
+def test_a_damaged_checkpoint_makes_way_for_the_one_before(tmp_path):
+    asked = toy.trial("full", epochs=4)
+    (tmp_path / "whole").mkdir()
+    expected = toy.untimed(list(toy.run(asked, tmp_path / "whole").epochs()))
+    folder = tmp_path / "own"
+    folder.mkdir()
+    epochs = toy.run(asked, folder).epochs()
+    for _ in range(4):
+        next(epochs)
+    last = folder / "checkpoint.pt"
+    last.write_bytes(last.read_bytes()[:-7])
+    again = toy.run(asked, folder)
+    assert again.state.epoch == 2  # epoch 3's is damaged
+    assert toy.untimed(list(again.epochs())) == expected[2:]
+
+
+def resumable(folder, provenance=None):
+    """A trial of four epochs with checkpoints after the second and third, and the run that would take it up."""
+    folder.mkdir()
+    asked = toy.trial("full", epochs=4)
+    epochs = toy.run(asked, folder, provenance=provenance).epochs()
+    for _ in range(4):
+        next(epochs)
+    return asked
+
+
+def test_without_a_whole_checkpoint_a_trial_starts_anew(tmp_path):
+    asked = resumable(tmp_path / "own")
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        path = tmp_path / "own" / name
+        path.write_bytes(path.read_bytes()[:-7])
+    again = toy.run(asked, tmp_path / "own")
+    assert again.state.epoch == 0
+    (tmp_path / "whole").mkdir()
+    assert toy.untimed(again.epochs()) == toy.untimed(toy.run(asked, tmp_path / "whole").epochs())
+
+
+@pytest.mark.parametrize("changed", ["data", "source"])
+def test_a_checkpoint_of_other_data_is_none(changed, tmp_path):
+    facts = {"data": "a", "source": "b", "command": "one"}
+    asked = resumable(tmp_path / "own", facts)
+    assert toy.run(asked, tmp_path / "own", provenance=facts | {"command": "two"}).state.epoch == 3
+    assert toy.run(asked, tmp_path / "own", provenance=facts | {changed: "c"}).state.epoch == 0
+
+
+def test_checkpoints_are_written_whole_and_read_without_running_code(tmp_path):
+    assert checkpoint.load(tmp_path, toy.CPU) is None
+    checkpoint.save(tmp_path, {"epoch": 1, "tensor": torch.ones(2)})
+    assert checkpoint.load(tmp_path, toy.CPU)["epoch"] == 1
+    for damage in (b"", b"garbage", (tmp_path / "checkpoint.pt").read_bytes()[:50]):
+        (tmp_path / "checkpoint.pt").write_bytes(damage)
+        assert checkpoint.load(tmp_path, toy.CPU) is None
+    checkpoint.remove(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_test_figures_are_those_of_the_best_epoch_by_validation(tmp_path):
+    asked = toy.trial("full", epochs=5, curves=True, lr=0.05)
+    run = toy.run(asked, tmp_path)
+    records = list(run.epochs())
+    best = min(records, key=lambda record: record.stopping_key)
+    result = run.result()
+    assert (result.best_epoch, result.test_accuracy, result.test_loss) == (
+        best.epoch,
+        best.test_accuracy,
+        best.test_loss,
+    )
+    assert result.test_size == 24 and all(len(r.step_losses) == 3 for r in records)
+
+    plain = toy.run(toy.trial("full", epochs=5, lr=0.05), tmp_path / "other")
+    plain.folder.mkdir()
+    plain_records = list(plain.epochs())
+    assert all(r.test_accuracy is None and r.step_losses == () for r in plain_records)
+    assert plain.result().test_accuracy == result.test_accuracy
+    assert plain.result().test_accuracy == evaluate(plain.model, plain.test)[1]  # the best parameters are back
+
+
+@pytest.mark.parametrize("method", ["lift", "lisa"])
+def test_best_parameters_of_layers_tuned_later_are_their_source_values(method, tmp_path):
+    # Whatever epoch was best, what result() evaluates is the model as it was after that epoch.
+    asked = toy.trial(method, epochs=6, lr=0.3, curves=True)
+    run = toy.run(asked, tmp_path)
+    records = {r.epoch: r for r in run.epochs()}
+    result = run.result()
+    run._restore(run.best_parameters)
+    assert evaluate(run.model, run.test) == pytest.approx(
+        (records[result.best_epoch].test_loss, records[result.best_epoch].test_accuracy), rel=1e-5
+    )
+
+
+def test_ties_go_to_the_lower_loss_then_to_the_earlier_epoch():
+    def record(epoch, accuracy, loss):
+        return EpochRecord("t", epoch, 0.1, loss, accuracy, 1.0, 0, (), 0.0)
+
+    epochs = [record(1, 0.5, 1.0), record(2, 0.6, 1.0), record(3, 0.6, 0.9), record(4, 0.6, 0.9)]
+    assert min(epochs, key=lambda r: r.stopping_key).epoch == 3
+
+
+@pytest.mark.parametrize("method", ["full", "lmsa"])
+def test_a_loss_that_is_not_finite_is_a_result(method, tmp_path):
+    given = {"rho": 0.0} if method == "lmsa" else {}
+    run = toy.run(toy.trial(method, epochs=5, lr=3e38, **given), tmp_path)
+    records = list(run.epochs())
+    result = run.result()
+    assert result.status == "diverged" and len(records) < 5 and f"epoch {records[-1].epoch}" in result.reason
+    assert result.test_accuracy is None and result.best_epoch is None
+    json.dumps(asdict(result))
+
+
+def test_cached_states_give_the_losses_of_the_whole_network(tmp_path):
+    asked = toy.trial("single_layer", epochs=3, n=2)
+    cached = toy.run(asked, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lmsa_bench.trial.samples.CACHE_BYTES", 0)
+        uncached = toy.run(asked, tmp_path)
+        theirs = list(uncached.epochs())
+    checkpoint.remove(tmp_path)
+    ours = list(cached.epochs())
+    assert cached.train.start == 2 and uncached.train.start == 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+        assert one.val_accuracy == other.val_accuracy
+
+
+def test_the_cost_of_a_step_is_counted_by_hand():
+    # A linear network 6-5-4 on 3 samples: forward 2·3·(6·5 + 5·4) = 300 FLOPs. Backward of layer 1 alone: its weight's
+    # gradient 2·3·5·4 = 120. Kept: layer 1's input, 3·5 floats, and the log-softmax, 3·4 floats; both need no more.
+    from lmsa_bench.models.deep_linear import deep_linear
+
+    model = deep_linear([6, 5, 4])
+    x, y = torch.rand(3, 6), torch.tensor([0, 1, 2])
+    one = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [1], 0)
+    assert one.flops == 300 + 120
+    gradient_and_moments = 3 * 4 * 20 + 4  # 20 floats three times, and Adam's step counter
+    assert one.bytes >= gradient_and_moments + 4 * 3 * 4
+    both = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [0, 1], 0)
+    # Layer 0 adds its weight's gradient 2·3·6·5 and the gradient of its output 2·3·5·4.
+    assert both.flops == one.flops + 180 + 120
+    assert both.bytes > one.bytes
+    again = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [0, 1], 0)
+    assert again == both
+    assert cost.of_step(model, lambda m: MSA(m, 1e-3, 0.1), x, y, [1], 0).flops > one.flops
+
+
+def test_identity_of_trials():
+    asked = Trial("t", "", "full", {"lr": 0.1}, 0, 5)
+    assert asked.id == Trial("t", "", "full", {"lr": 0.1}, 0, 5).id
+    others = [
+        Trial("u", "", "full", {"lr": 0.1}, 0, 5),
+        Trial("t", "v", "full", {"lr": 0.1}, 0, 5),
+        Trial("t", "", "lisa", {"lr": 0.1}, 0, 5),
+        Trial("t", "", "full", {"lr": 0.2}, 0, 5),
+        Trial("t", "", "full", {"lr": 0.1}, 1, 5),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 6),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, 32),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, 64, True),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, code="x"),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, protocol=0),
+    ]
+    assert len({asked.id, *(other.id for other in others)}) == len(others) + 1
+    assert asked.configuration == asked.with_seed(7).configuration != others[3].configuration
