@@ -16,7 +16,8 @@ from hand_made import entry, write
 from hypothesis import strategies as st
 
 from lmsa_bench.errors import UserError
-from lmsa_bench.results.journal import Journal, rows
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suite
 from lmsa_bench.trial import checkpoint
 

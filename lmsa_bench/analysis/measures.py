@@ -16,8 +16,6 @@ from lmsa_bench.trial.spec import Trial
 if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
 
-SIGNS = {"predicted_loss": 1, "rgn": -1, "snr": -1}  # sign times score: smaller is better, whatever the criterion
-
 Place = tuple[str, int]  # a variant and a seed of one task
 
 
@@ -142,17 +140,22 @@ def measure(suite: "Suite", table: pa.Table) -> Measures:
 
 
 def _measured(trial: Trial, rows: list[dict[str, Any]]) -> Measured:
+    from lmsa_bench.control import CRITERIA  # imports torch, which no table needs
+
     rows = sorted(rows, key=lambda row: row["epoch"])
     best = next(row for row in rows if row["epoch"] == row["best_epoch"])
     scores = json.loads(best["scores"] or "{}")
-    sign, values = next(((sign, scores[name]) for name, sign in SIGNS.items() if name in scores), (1, []))
+    values: list[float] = next((scores[name] for name in CRITERIA.names() if name in scores), [])
+    layers = tuple(best["layers"])
+    # A criterion chooses its best layer, so that layer tells whether a small or a large value is good.
+    sign = -1 if values and layers and values[layers[0]] == max(values) != min(values) else 1
     return Measured(
         trial,
         best["val_accuracy"],
         best["val_loss"],
         best["test_accuracy"],
         rows[-1]["train_loss"],
-        tuple(best["layers"]),
+        layers,
         tuple(sign * value for value in values),
         tuple(Epoch(row["seconds"], row["test_accuracy"], row["step_losses"] or []) for row in rows),
     )

@@ -2,21 +2,39 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from lmsa_bench.control.criteria import StateView
 from lmsa_bench.control.selectors import Selector
 from lmsa_bench.control.updates import Update
 from lmsa_bench.models import LayeredModel
+from lmsa_bench.registry import Registry
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Gt(0), Le(2**31 - 1)]
 
 
+# L-MSA's defaults, for all rows that share them.
+STATE_VIEW: StateView = "position"
+C = 0.01
+RHO = 0.01
+MSA_LR = 1e-3
+INNER_STEPS = 5
+BATCHES = 5  # of tuning samples that a criterion looks at
+
+
 class Averaged:
     """Marks a hyper-parameter whose values make one row together, as their mean: none of them is chosen."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Marks a hyper-parameter that is a name in a registry."""
+
+    registry: Registry[Any]
 
 
 @dataclass(frozen=True)

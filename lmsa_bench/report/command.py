@@ -11,7 +11,8 @@ from lmsa_bench.analysis.build import PAPER_TASKS, paper, report
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import figures
 from lmsa_bench.report.tables import FORMATS, render
-from lmsa_bench.results.journal import DEFAULT_RESULTS, SCHEMA, Journal
+from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
+from lmsa_bench.results.table import SCHEMA
 from lmsa_bench.results.tracking import ResultStore
 from lmsa_bench.suites.spec import Suite
 

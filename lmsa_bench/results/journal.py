@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from filelock import FileLock
@@ -16,7 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.object_store import PATIENCE, Storage, is_uri
+from lmsa_bench.results.table import Entry, frame, rows
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ERROR = "error.txt"  # in a trial's folder: the traceback of what it failed by
 FORMAT = 1  # of the results folder
@@ -28,70 +31,7 @@ FILES = ("trial.json", "records.jsonl", ERROR, "result.json", "checkpoint.pt")
 TAKEN = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json", re.ASCII)
 DEFAULT_RESULTS = "results"  # in the current folder
 
-_ARROW: dict[Any, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-
-
-def _column(hint: Any) -> pa.DataType:
-    """The Arrow type of a field: a tuple is a list, a mapping the text of its canonical JSON."""
-    origin, inner = get_origin(hint), [part for part in get_args(hint) if part is not type(None)]
-    if origin in (Annotated, Union, UnionType):
-        return _column(inner[0])
-    if origin is Literal:
-        return pa.string()
-    if origin is tuple:
-        return pa.list_(_column(inner[0]))
-    return _ARROW.get(hint, pa.string())
-
-
-def _columns(kind: type[Trial] | type[EpochRecord] | type[TrialResult]) -> dict[str, pa.DataType]:
-    hints = get_type_hints(kind, include_extras=True)
-    return {field.name: _column(hints[field.name]) for field in fields(kind)}
-
-
-# One row an epoch: the trial's columns, the epoch's, and those of the trial's end (null while it runs), which repeat in
-# each row. What a trial's end has in common with its best epoch, such as test figures, stands in that epoch's row.
-_TRIAL, _EPOCH = _columns(Trial), _columns(EpochRecord)
-_END = {name: kind for name, kind in _columns(TrialResult).items() if name not in _EPOCH}
-SCHEMA = pa.schema([*({"trial": pa.string(), "configuration": pa.string()} | _TRIAL | _EPOCH | _END).items()])
-
-
 _KINDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trial, EpochRecord, TrialResult)}
-
-
-class Entry(NamedTuple):
-    """What one trial's folder holds."""
-
-    trial: Trial
-    records: list[EpochRecord]
-    result: TrialResult | None
-
-
-def epoch_record(raw: dict[str, Any]) -> EpochRecord:
-    """The record whose JSON this is."""
-    return EpochRecord(**{**raw, "layers": tuple(raw["layers"]), "step_losses": tuple(raw["step_losses"])})
-
-
-def rows(entries: Iterable[Entry]) -> pa.Table:
-    """One table of all epochs of these trials, in a fixed order; a trial that ended without an epoch has one row."""
-    columns: list[dict[str, Any]] = []
-    for trial, records, result in sorted(entries, key=lambda entry: entry.trial.id):
-        shared = {"trial": trial.id, "configuration": trial.configuration} | _plain(trial, _TRIAL)
-        if result is not None:
-            shared |= _plain(result, _END)
-        epochs: list[EpochRecord | None] = [*records] or [None]
-        for record in epochs:
-            row = dict(shared)
-            if record is not None:
-                row |= _plain(record, _EPOCH)
-                if result is not None and record.epoch == result.best_epoch:
-                    row |= {"test_loss": result.test_loss, "test_accuracy": result.test_accuracy}
-            columns.append(row)
-    return pa.Table.from_pylist(columns, schema=SCHEMA)
-
-
-def _plain(one: Trial | EpochRecord | TrialResult, names: Iterable[str]) -> dict[str, Any]:
-    values = asdict(one)
-    return {name: canonical(values[name]) if isinstance(values[name], dict) else values[name] for name in names}
 
 
 class Journal:
@@ -233,8 +173,12 @@ class Journal:
         return map(self.entry, self.ids())
 
     def table(self) -> pa.Table:
-        """All records as one table (see SCHEMA)."""
+        """All records as one table (see table.SCHEMA)."""
         return rows(self.entries())
+
+    def frame(self) -> "pd.DataFrame":
+        """The table for a notebook, with a column for each hyper-parameter."""
+        return frame(self.table())
 
     def _read(self, trial_id: str, name: str, kind: type) -> list[Any]:
         """What the lines of a trial's file say, of that kind and of that trial; nothing where there is no file."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from lmsa_bench.results.journal import Entry, epoch_record
+from lmsa_bench.results.table import Entry
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical, metrics_of
 
 KEY = "lmsa.trial_key"
@@ -33,6 +33,11 @@ def metrics(records: list[EpochRecord], result: TrialResult | None) -> Iterator[
     for name, metric in RESULT_METRICS.items():
         if metric.tracked and (value := getattr(result, name)) is not None:
             yield metric.tracked, float(value), milliseconds(records[-1].time), 0
+
+
+def epoch_record(raw: dict[str, Any]) -> EpochRecord:
+    """The record whose JSON this is."""
+    return EpochRecord(**{**raw, "layers": tuple(raw["layers"]), "step_losses": tuple(raw["step_losses"])})
 
 
 def params(trial: Trial) -> dict[str, Any]:

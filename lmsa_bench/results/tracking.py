@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -17,7 +18,8 @@ from filelock import FileLock, Timeout
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, first_cause, one_line, without_password
 from lmsa_bench.results import run_tags
-from lmsa_bench.results.journal import Entry, Journal, rows
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.table import Entry, rows
 from lmsa_bench.trial.spec import canonical
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+LOGGERS = ("mlflow", "alembic")
 Cursor = dict[str, dict[str, dict[str, str]]]  # URI -> suite -> trial -> stamp
 
 
@@ -263,21 +266,62 @@ class ResultStore:
     @contextmanager
     def _calls(self) -> Iterator[None]:
         """Around all that talks to MLflow: keeps it quiet and quick to give up, and turns its errors into ours."""
-        os.environ.update(ENVIRONMENT | os.environ)
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         try:
-            yield
+            with _quiet():
+                yield
         except ImportError as error:
             raise UserError(f"tracking store {self.shown}: {error}: install its driver here") from None
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except _errors() as error:
             about = without_password(one_line(first_cause(error))[:300])
             if getattr(error, "error_code", "INTERNAL_ERROR") in PASSING:
                 raise StoreUnavailable(f"tracking store {self.shown} does not answer: {about}") from error
             raise UserError(f"tracking store {self.shown}: {about}") from error
+
+
+class _Settings:
+    """MLflow's environment variables and log levels as they were before the first of the calls that run now."""
+
+    def __init__(self) -> None:
+        self.lock, self.calls = threading.Lock(), 0
+        self.variables: dict[str, str | None] = {}
+        self.levels: dict[str, int] = {}
+
+
+_settings = _Settings()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps MLflow quiet and quick to give up while calls run, of which there may be several at a time."""
+    with _settings.lock:
+        _settings.calls += 1
+        if _settings.calls == 1:
+            _settings.variables = {name: os.environ.get(name) for name in ENVIRONMENT}
+            _settings.levels = {name: logging.getLogger(name).level for name in LOGGERS}
+            os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+            import mlflow  # noqa: F401 - it sets up its loggers
+
+            for name in LOGGERS:
+                logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        with _settings.lock:
+            _settings.calls -= 1
+            if _settings.calls == 0:
+                for name, level in _settings.levels.items():
+                    logging.getLogger(name).setLevel(level)
+                for name, value in _settings.variables.items():
+                    if value is None:
+                        os.environ.pop(name, None)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What MLflow and its database raise."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
 
 
 def _by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":

@@ -150,13 +150,10 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
             raise UserError(f"{path}: tasks: {error}") from None
         where = f"{path}: task_options.{name}"
         options = _options(factory, suite["task_options"].get(name, {}), where)
-        try:
-            with told(f"task {name}"):
-                task = build(name, options)
+        with told(where):
+            task = build(name, options)
             MODELS.get(task.model)
             refuse_empty(task.variants, "its list of variants")
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
         source = suite["weights"].get(task.model, task.source.weights)
         file = source if source in ("pretrain", "hub") else str((path.parent / os.path.expanduser(source)).resolve())
         hints = get_type_hints(factory, include_extras=True)

@@ -45,7 +45,7 @@ def told(where: str) -> Iterator[None]:
     """Around a call of a user's factory: whatever it raises becomes a UserError with its file and line."""
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except Exception as error:
         raise UserError(f"{where}: {in_one_line(error)}") from error

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lmsa_bench.analysis.selection import cells, outcomes
 from lmsa_bench.errors import UserError
-from lmsa_bench.results.journal import rows
+from lmsa_bench.results.table import rows
 
 
 def only_cell(entries, **options):

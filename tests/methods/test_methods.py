@@ -8,6 +8,7 @@ import torch
 import toy
 
 from lmsa_bench.control import selectors
+from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS, Every
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Split
@@ -104,13 +105,13 @@ def test_lisas_default_gamma(gamma, layers, chosen):
 
 
 def test_more_middle_layers_than_there_are():
-    with pytest.raises(ValueError, match="gamma 3 of a model with 2 middle layers"):
+    with pytest.raises(UserError, match="gamma 3 of a model with 2 middle layers"):
         selectors.ends_and_some(3)([None] * 4, (), 0, generator(0))
 
 
 @pytest.mark.parametrize("n", [4, -5])
 def test_a_layer_that_is_not_there(n):
-    with pytest.raises(ValueError, match="layers 0 to 3"):
+    with pytest.raises(UserError, match="layers 0 to 3"):
         selectors.only(n)(toy.source_model(), (), 0, generator(0))
 
 

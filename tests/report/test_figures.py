@@ -15,7 +15,7 @@ from lmsa_bench.report import training_figures
 from lmsa_bench.report.command import main
 from lmsa_bench.report.figures import FIGURES, check, draw
 from lmsa_bench.report.layer_figures import scaled
-from lmsa_bench.results.journal import rows
+from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suites
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
@@ -59,7 +59,7 @@ def curve(task, method, seed, epochs=3):
 
 
 def curves():
-    from lmsa_bench.results.journal import Entry
+    from lmsa_bench.results.table import Entry
 
     made = {
         name: [Entry(*curve(task, name, seed, epochs)) for task in TASKS for seed in (0, 1)]
@@ -213,7 +213,7 @@ def test_rows_for_each_value_of_a_hyper_parameter(tmp_path):
     path.write_text(
         head + "  j: {method: score_only, each: [state_view, c], grid: {criterion: predicted_loss, c: [0.1, 1]}}\n"
     )
-    assert [row.name for row in suites.load(str(path)).rows] == ["j_flat_0.1", "j_flat_1"]
+    assert [row.name for row in suites.load(str(path)).rows] == ["j_position_0.1", "j_position_1"]
     for line, message in {
         "  layer: {method: single_layer, each: m, grid: {n: 0, lr: 0.1}}": "rows.layer.each: single_layer has no 'm'",
         "  full: {grid: {lr: 0.1}, task_grids: {digits: {lr: 1}}}": "task_grids: 'digits' is not one of the suite's",

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from lmsa_bench.results.journal import Entry, Journal
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.table import Entry
 from lmsa_bench.suites.spec import Row, Suite
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 

@@ -2,7 +2,7 @@
 
 from hand_made import suite_of
 
-from lmsa_bench.results.journal import Entry, rows
+from lmsa_bench.results.table import Entry, rows
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
 
