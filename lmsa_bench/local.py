@@ -105,7 +105,7 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
 
 
 def why(error: BaseException) -> Failure:
-    """What is told of an error: a mistake in the suite's values by its text, any other with its file and line."""
+    """Why a trial failed: a mistake in the suite's values as it is, any other error with its file and line."""
     if isinstance(error, UserError):
         return Failure(one_line(error))
     return Failure(in_one_line(error), "".join(traceback.format_exception(error)))

@@ -36,7 +36,7 @@ def report(suite: Suite, table: pa.Table) -> Report:
             f"python -m lmsa_bench.sweep {suite.name}"
         )
     measures = measure(suite, table)
-    # A row that only scores layers is the source model in the table: it is told of by a section.
+    # A row that only scores layers is the source model in the table: a section reports it.
     scoring = {name for task in suite.tasks for name in measures.criteria(task)}
     rows = tuple(row.name for row in suite.rows if row.name not in scoring)
     ranked = [row.name for row in suite.rows if row.ranked and row.name in rows]

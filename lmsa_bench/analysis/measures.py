@@ -20,7 +20,7 @@ Place = tuple[str, int]  # a variant and a seed of one task
 
 
 class Epoch(NamedTuple):
-    """One epoch; the test accuracy and the losses of its steps are there where the trial asked for curves."""
+    """One epoch; the test accuracy and the losses of its steps are there where the trial has curves."""
 
     seconds: float
     test_accuracy: float | None

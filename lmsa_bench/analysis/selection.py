@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class End(NamedTuple):
-    """How a trial stands by validation; the figures are those of its best epoch, if it has finished."""
+    """A trial by validation; the figures are those of its best epoch, if it has finished."""
 
     status: str | None
     reason: str
@@ -50,7 +50,7 @@ class Cell:
     mean: float | None  # over seeds; None where a selected trial diverged or no seed is complete
     interval: Interval | None = None  # 95 %, over seeds
     n: int = 0  # seeds that are complete in all selected configurations
-    seeds: int = 0  # that the suite asks for
+    seeds: int = 0  # of the suite
     accuracies: Mapping[int, float] = field(default_factory=dict)  # by seed, the mean over variants
     variants: Mapping[str, float] = field(default_factory=dict)  # each variant's own mean over its complete seeds
     selected: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameters, by part where the parts differ
@@ -94,11 +94,11 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
 
 
 def refuse_mixtures(table: pa.Table) -> None:
-    """Raises UserError where trials of two protocols, or of two versions of one variant's data, stand in a table."""
+    """Raises UserError where trials of two protocols, or of two versions of one variant's data, are in one table."""
     protocols = pc.unique(table["protocol"]).to_pylist()
     if len(protocols) > 1:
         raise UserError(
-            f"results of protocols {', '.join(map(str, sorted(protocols)))} cannot stand in one table: run the suite "
+            f"results of protocols {', '.join(map(str, sorted(protocols)))} cannot be in one table: run the suite "
             "anew into another results folder"
         )
     data = defaultdict(set)
@@ -115,25 +115,25 @@ def refuse_mixtures(table: pa.Table) -> None:
 
 
 def outcomes(table: pa.Table) -> dict[str, End]:
-    """How each trial stands; its best epoch is the one with the smallest EpochRecord.stopping_key."""
+    """Each trial by validation; its best epoch is the one with the smallest EpochRecord.stopping_key."""
     validation = table.drop_columns([name for name in table.column_names if name.startswith("test_")])
     epochs = defaultdict(list)
     for row in validation.to_pylist():
         epochs[row["trial"]].append(row)
     ends = {}
     for trial, rows in epochs.items():
-        status, reason, told = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
+        status, reason, named = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
         if status != "finished":
             ends[trial] = End(status, reason or "", None, math.nan, math.nan, ())
             continue
         recorded = [row for row in rows if row["epoch"] is not None]
         best = min(recorded, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]), default=None)
-        if best is None or best["epoch"] != told:
+        if best is None or best["epoch"] != named:
             raise UserError(
-                f"trial {trial}: its result names epoch {told} as the best by validation, its records do not: "
+                f"trial {trial}: its result names epoch {named} as the best by validation, its records do not: "
                 "its folder was changed; remove it and run the suite again"
             )
-        ends[trial] = End(status, "", told, best["val_accuracy"], best["val_loss"], tuple(best["layers"]))
+        ends[trial] = End(status, "", named, best["val_accuracy"], best["val_loss"], tuple(best["layers"]))
     return ends
 
 
@@ -182,8 +182,8 @@ def _cell(
     }
     accuracies = mean_by_seed(list(variants.values()))
     selected = [trial.id for trials in chosen.values() for trial in trials]
-    asked = [trial for trials in configurations.values() for trial in trials]
-    ended = {trial.id: ends[trial.id] for trial in asked if trial.id in ends and ends[trial.id].status is not None}
+    every = [trial for trials in configurations.values() for trial in trials]
+    ended = {trial.id: ends[trial.id] for trial in every if trial.id in ends and ends[trial.id].status is not None}
     diverged = sum(trial in ended and ended[trial].status == "diverged" for trial in selected)
     values = [] if diverged else list(accuracies.values())
     return Cell(
@@ -192,14 +192,14 @@ def _cell(
         fmean(values) if values else None,
         interval=t_interval(values),
         n=len(accuracies),
-        seeds=len({trial.seed for trial in asked}),
+        seeds=len({trial.seed for trial in every}),
         accuracies=accuracies,
         variants={variant: fmean(values.values()) for variant, values in variants.items() if variant and values},
         selected=_selected(chosen, shown),
         layers=Counter(ends[trial].layers for trial in selected if trial in tests),
         diverged=diverged,
         failed=Counter(end.reason for end in ended.values() if end.status == "failed"),
-        missing=len(asked) - len(ended),
+        missing=len(every) - len(ended),
     )
 
 

@@ -22,7 +22,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lmsa_bench.report", description=__doc__)
     add = parser.add_argument
     add("suite", nargs="?", default="quickstart", help="a suite's name or YAML file (quickstart)")
-    add("--seeds", type=int, metavar="N", help="the first N seeds, as the sweep was told (the suite's)")
+    add("--seeds", type=int, metavar="N", help="the first N seeds, as given to the sweep (default: the suite's)")
     add("--format", choices=FORMATS, default="table")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")

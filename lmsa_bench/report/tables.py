@@ -93,12 +93,12 @@ def _table_lines(report: Report) -> list[str]:
         lines.append(f"Not ranked, since not every method has a result there: {', '.join(report.statistics.left_out)}.")
     if ranks:
         lines += ["", *statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
-    if report.blocked is not None and (told := statistic_lines(report.blocked)):
+    if report.blocked is not None and (tests := statistic_lines(report.blocked)):
         lines += [
             "",
             f"With each of the {len(report.blocked.blocks)} (task, seed) pairs as a block, which speaks of these tasks "
             "and not of others:",
-            *told,
+            *tests,
             f"Verdict: {report.blocked.verdict('(task, seed) pair')}.",
         ]
     if report.differences:
@@ -124,11 +124,11 @@ def _table_lines(report: Report) -> list[str]:
 def _remarks(report: Report) -> list[str]:
     lines = []
     for (row, task), cell in report.cells.items():
-        told = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
-        told += [f"{cell.missing} not finished"] * bool(cell.missing)
-        told += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
-        if told:
-            lines.append(f"{row} on {task}: {'; '.join(told)}.")
+        notes = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
+        notes += [f"{cell.missing} not finished"] * bool(cell.missing)
+        notes += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
+        if notes:
+            lines.append(f"{row} on {task}: {'; '.join(notes)}.")
     return lines
 
 

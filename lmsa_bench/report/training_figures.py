@@ -145,12 +145,12 @@ class Surface(NamedTuple):
 
 def surface(measures: Measures, tasks: Sequence[str]) -> Surface | None:
     """The suite's trials that have all of SURFACE, each task's variants and seeds averaged, then the tasks."""
-    asked: dict[tuple[object, ...], dict[str, list[Measured | None]]] = defaultdict(lambda: defaultdict(list))
+    by_setting: dict[tuple[object, ...], dict[str, list[Measured | None]]] = defaultdict(lambda: defaultdict(list))
     for trial in measures.suite.trials:
         ended = trial.id in measures.ends and measures.ends[trial.id].status is not None
         if trial.task in tasks and ended and all(name in trial.hparams for name in SURFACE):
             key = tuple(trial.hparams[name] for name in SURFACE)
-            asked[key][trial.task].append(measures.found.get(trial.id))
+            by_setting[key][trial.task].append(measures.found.get(trial.id))
 
     def mean(by_task: dict[str, list[Measured | None]], value: Callable[[Measured], float]) -> float:
         if set(by_task) != set(tasks):
@@ -159,12 +159,12 @@ def surface(measures: Measures, tasks: Sequence[str]) -> Surface | None:
 
     validated = {
         key: (round(mean(by_task, lambda m: m.val_accuracy), 12), -mean(by_task, lambda m: m.val_loss))
-        for key, by_task in asked.items()
+        for key, by_task in by_setting.items()
     }
     complete = {key: value for key, value in validated.items() if not math.isnan(value[0])}
     if not complete:
         return None
-    accuracies = {key: mean(by_task, lambda m: m.test_accuracy) for key, by_task in asked.items()}
+    accuracies = {key: mean(by_task, lambda m: m.test_accuracy) for key, by_task in by_setting.items()}
     return Surface(accuracies, max(complete, key=complete.__getitem__))
 
 

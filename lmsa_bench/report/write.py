@@ -11,8 +11,8 @@ FORMS = {"table": "txt", "csv": "csv", "latex": "tex", "json": "json"}  # last t
 def write(report: Report, journal: Journal, *, anew: bool = True) -> None:
     """Writes table and figures, and pushes them to a storage; without ``anew`` only where they are out of date."""
     summary = journal.root / "summary" / report.suite
-    told = summary / f"table.{FORMS['json']}"  # rows that another suite ran change it as well
-    if not anew and told.exists() and told.read_bytes() == tables.render(report, "json"):
+    written = summary / f"table.{FORMS['json']}"  # rows that another suite ran change it as well
+    if not anew and written.exists() and written.read_bytes() == tables.render(report, "json"):
         return
     summary.mkdir(parents=True, exist_ok=True)
     figures.draw(report, summary)

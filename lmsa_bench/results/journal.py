@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 ERROR = "error.txt"  # in a trial's folder: the traceback of what it failed by
 FORMAT = 1  # of the results folder
 MARKER = "lmsa_bench.json"
-# A trial's files in the order in which a storage gets or loses them: records before the checkpoint of their epoch, and
-# a checkpoint goes when the result is there.
+# A trial's files in the order in which an object store gets or loses them: records before the checkpoint of their
+# epoch, and a checkpoint is removed once the result is there.
 FILES = ("trial.json", "records.jsonl", ERROR, "result.json", "checkpoint.pt")
-# All that is taken from a storage, whose names could lead anywhere.
-TAKEN = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json", re.ASCII)
+# All that is pulled from an object store, whose names could lead anywhere.
+PULLED = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json", re.ASCII)
 DEFAULT_RESULTS = "results"  # in the current folder
 
 _KINDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trial, EpochRecord, TrialResult)}
@@ -37,7 +37,7 @@ _KINDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Tri
 class Journal:
     """The trials of a results folder; raises UserError where the folder cannot be used, or is not there.
 
-    With a storage the folder is a copy of a part of it, which ``refresh``, ``pull`` and ``push`` bring up to date.
+    With an object store the folder is a copy of a part of it, kept up to date by ``refresh``, ``pull`` and ``push``.
     ``make`` makes a folder that is not there.
     """
 
@@ -74,7 +74,7 @@ class Journal:
         return folder
 
     def append(self, record: EpochRecord) -> None:
-        """Adds an epoch's record; the same or a later epoch that was there (a killed run's) makes way."""
+        """Adds an epoch's record; replaces the same and later epochs of a killed run."""
         path = self.trials / record.trial / "records.jsonl"
         kept = [r for r in self.records(record.trial) if r.epoch < record.epoch]
         write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
@@ -84,12 +84,12 @@ class Journal:
         write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
 
     def refresh(self) -> None:
-        """Brings all that a storage has of records, results and suites into the folder."""
+        """Pulls all records, results and suites of the object store into the folder."""
         if self.storage is not None:
-            self.storage.pull_changed(self.root, lambda name: bool(TAKEN.fullmatch(name)) and name[-3:] != ".pt")
+            self.storage.pull_changed(self.root, lambda name: bool(PULLED.fullmatch(name)) and name[-3:] != ".pt")
 
     def pull(self, trial_id: str) -> None:
-        """Brings a trial's folder to where a storage has it, to go on from there on this node."""
+        """Brings a trial's folder up to date with the object store, to resume on this node."""
         if self.storage is not None:
             for name in FILES[1:]:
                 path = self.trials / trial_id / name
@@ -97,13 +97,13 @@ class Journal:
                     path.unlink(missing_ok=True)
 
     def push(self, trial_id: str) -> None:
-        """Writes what is new in a trial's folder to a storage."""
+        """Pushes what is new in a trial's folder to the object store."""
         if self.storage is not None:
             for name in FILES:
                 self.push_file(f"trials/{trial_id}/{name}")
 
     def push_file(self, name: str) -> None:
-        """Writes a file of the folder to a storage where it is new, and drops one there that is gone here."""
+        """Pushes a file of the folder where it is new, and removes one there that is gone here."""
         if self.storage is not None:
             if (self.root / name).exists():
                 self.storage.push(self.root / name, name)
@@ -111,11 +111,11 @@ class Journal:
                 self.storage.remove(name, self.root / name)
 
     def lock(self, trial_id: str) -> FileLock:
-        """Held by the one process that runs a trial; the system lets go of it when that is killed."""
+        """Held by the one process that runs a trial; released by the system when that is killed."""
         return FileLock(self.trials / trial_id / "lock", thread_local=False)
 
     def add_suite(self, name: str, trial_ids: Collection[str]) -> None:
-        """Notes which trials a suite asks for, beside those that it asked for before."""
+        """Notes which trials belong to a suite, beside those it had before."""
         self.suites_folder.mkdir(exist_ok=True)
         with FileLock(self.suites_folder / "lock"):
             known = self.suites().get(name, set())
@@ -125,7 +125,7 @@ class Journal:
                 self.push_file(f"suites/{name}.json")
 
     def suites(self) -> dict[str, set[str]]:
-        """The trials that each suite asked for, started or not; without a damaged file's, which is written anew."""
+        """The trials of each suite, started or not; a damaged file is left out, and written anew."""
         found = {}
         for path in sorted(self.suites_folder.glob("*.json")):
             with suppress(ValueError):
@@ -206,7 +206,7 @@ class Journal:
 
 
 def opened(results: Path, storage: str | None = None, *, make: bool = False) -> Journal:
-    """The journal of a results folder, with all that its storage has; a path given as storage is the folder itself."""
+    """The journal of a results folder, up to date with its object store; a path as storage is the folder itself."""
     if storage is None or not is_uri(storage):
         return Journal(Path(storage.removeprefix("file://") if storage else results).absolute(), make=make)
     journal = Journal(results.absolute(), Storage(storage, PATIENCE), make=True)

@@ -34,7 +34,7 @@ def _columns(kind: type[Trial] | type[EpochRecord] | type[TrialResult]) -> dict[
 
 
 # One row an epoch: the trial's columns, the epoch's, and those of the trial's end (null while it runs), which repeat in
-# each row. What a trial's end has in common with its best epoch, such as test figures, stands in that epoch's row.
+# each row. What a trial's end has in common with its best epoch, such as test figures, is in that epoch's row.
 _TRIAL, _EPOCH = _columns(Trial), _columns(EpochRecord)
 _END = {name: kind for name, kind in _columns(TrialResult).items() if name not in _EPOCH}
 SCHEMA = pa.schema([*({"trial": pa.string(), "configuration": pa.string()} | _TRIAL | _EPOCH | _END).items()])
@@ -72,7 +72,7 @@ def _plain(one: Trial | EpochRecord | TrialResult, names: Iterable[str]) -> dict
 
 
 def frame(table: pa.Table) -> "pd.DataFrame":
-    """The same rows for a notebook, each hyper-parameter in a column of its own (``hparam_…`` where that is taken)."""
+    """The same rows for pandas, with a column for each hyper-parameter (``hparam_…`` where its name is taken)."""
     import pandas as pd  # here: a table alone does without it
 
     found = table.to_pandas()

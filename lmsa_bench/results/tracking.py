@@ -54,9 +54,9 @@ def default_uri(results: Path) -> str:
     return f"sqlite:///{results.absolute()}/mlflow.db"
 
 
-def chosen_uri(asked: str | None, results: Path) -> str:
-    """The store that was asked for on the command line, else in the environment, else the folder's own."""
-    return asked or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
+def chosen_uri(given: str | None, results: Path) -> str:
+    """The store given on the command line, else in the environment, else the folder's own."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
 
 
 class ResultStore:

@@ -28,8 +28,8 @@ from lmsa_bench.trial.samples import Samples
 from lmsa_bench.trial.spec import Value, canonical
 
 RECIPE = 1  # raised whenever the same recipe would train another model
-MEND = "delete it and it is made anew"
-WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two signs of life
+REMEDY = "delete it, and it is made again"
+WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two calls of alive
 POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
 
 
@@ -63,8 +63,8 @@ class SourceFacts:
 class SourceModel:
     """The source model of a task below a data root; tasks whose fingerprints are equal share it.
 
-    ``seed`` matters where the source model is trained on the task's own tuning images. With a storage the file, or how
-    far its training is, comes from there and goes there.
+    ``seed`` matters where the source model is trained on the task's own tuning images. With an object store the
+    file, or the checkpoint of its training, is pulled from there and pushed there.
     """
 
     def __init__(self, task: Task, root: Path, seed: int = 0, storage: Storage | None = None) -> None:
@@ -148,11 +148,11 @@ class SourceModel:
         try:
             model.source.load_state_dict(read(self.path, device)["state"])
         except (RuntimeError, AttributeError, TypeError) as error:
-            raise UserError(f"source model {self.path}: does not fit ({one_line(error)}); {MEND}") from None
+            raise UserError(f"source model {self.path}: does not fit ({one_line(error)}); {REMEDY}") from None
         return model.to(device).eval()
 
     def pull(self) -> None:
-        """Takes the source model from the storage, or how far its training is."""
+        """Pulls the source model from the object store, or the checkpoint of its training."""
         assert self.storage is not None
         if not self.path.exists() and not self.storage.pull(f"sources/{self.path.name}", self.path):
             self.storage.pull(self._checkpoint_name, self.training_folder / checkpoint.NAME)
@@ -162,7 +162,7 @@ class SourceModel:
         return f"sources/{self.fingerprint}/{checkpoint.NAME}"
 
     def _kept(self, alive: Callable[[], None]) -> Callable[[], None]:
-        """Calls ``alive``, and keeps the checkpoint in the storage."""
+        """Calls ``alive``, and pushes the checkpoint to the object store."""
 
         def after_epoch() -> None:
             alive()
@@ -220,16 +220,16 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         found = weights.unpack(path, device)
     except UserError as error:
-        raise UserError(f"source model {error}; {MEND}") from None
+        raise UserError(f"source model {error}; {REMEDY}") from None
     accuracy = found.get("accuracy", "") if isinstance(found, dict) else ""
     if not isinstance(accuracy, float | None) or not isinstance(found.get("state"), Mapping):
-        raise UserError(f"source model {path}: is not one; {MEND}")
+        raise UserError(f"source model {path}: is not one; {REMEDY}")
     return dict(found)
 
 
 @contextmanager
 def _turn(path: Path, alive: Callable[[], None]) -> Iterator[None]:
-    """Holds a lock, and gives signs of life while it waits for it."""
+    """Holds a lock, and calls ``alive`` while it waits for it."""
     lock = FileLock(path)
     while not lock.is_locked:
         try:

@@ -15,7 +15,7 @@ from pydantic import StringConstraints
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
 from lmsa_bench.models import MODELS
-from lmsa_bench.suites.plugins import import_plugin, told
+from lmsa_bench.suites.plugins import import_plugin, located
 from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
 from lmsa_bench.suites.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
@@ -74,13 +74,13 @@ def load(name: str, seeds: int | None = None) -> Suite:
         refuse_empty(raw["tasks"], f"{where}tasks")
         refuse_empty(raw["rows"], f"{where}rows")
     resources = checked_fields(raw["resources"], _RESOURCES, f"{where}resources")
-    asked = _tasks(raw, path)
+    tasks = _tasks(raw, path)
     rows, trials = list[Row](), dict[str, Trial]()
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
         fields = checked_fields({} if content is None else content, _ROW, at)
         most = MOST_TRIALS // len(numbers)
-        own = list(itertools.islice(_trials(row_name, fields, raw, asked, at), most + 1))
+        own = list(itertools.islice(_trials(row_name, fields, raw, tasks, at), most + 1))
         averaged = _averaged(METHODS.get(fields["method"] or row_name))
         for each, some in _each(fields["each"], own, f"{at}.each").items():
             name = "_".join(
@@ -150,7 +150,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
             raise UserError(f"{path}: tasks: {error}") from None
         where = f"{path}: task_options.{name}"
         options = _options(factory, suite["task_options"].get(name, {}), where)
-        with told(where):
+        with located(where):
             task = build(name, options)
             MODELS.get(task.model)
             refuse_empty(task.variants, "its list of variants")
@@ -204,7 +204,7 @@ def _trials(
         for hparams in _grid(
             factory, fields["grid"] | own, f"{where}.task_grids.{task.name}" if own else f"{where}.grid"
         ):
-            with told(f"{where}: {name}"):
+            with located(f"{where}: {name}"):
                 trains = factory(**hparams).update is not None
             hashes = [METHODS.code_hash(name), TASKS.code_hash(task.name), MODELS.code_hash(task.model)]
             for variant in task.variants:

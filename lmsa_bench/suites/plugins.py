@@ -41,7 +41,7 @@ def import_plugin(plugin: str) -> None:
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
+def located(where: str) -> Iterator[None]:
     """Around a call of a user's factory: whatever it raises becomes a UserError with its file and line."""
     try:
         yield

@@ -27,6 +27,7 @@ from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial
 
+MOST_FAILURES = 10  # printed one by one
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
 
@@ -67,18 +68,18 @@ def run_on_ray(
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
-    facts, jobs, told = workers.sources(pending, orders), list[Job](), dict[str, None]()
+    facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
     for trial in pending:
         own = facts[trial.id]
         if isinstance(own, Failure):
-            told[f"{trial.task}: {own.reason}"] = None
+            lines[f"{trial.task}: {own.reason}"] = None
             local.fail(trial, place, own)
             journal.push(trial.id)
             progress.add(trial.label)
         else:
-            told[own.judgement(task_of(trial))] = None
+            lines[own.judgement(task_of(trial))] = None
             jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
-    print("\n".join(told), flush=True)
+    print("\n".join(lines), flush=True)
     tuning.fit(jobs, journal, cluster.asha, progress)
 
 
@@ -107,25 +108,28 @@ def run(
 
 
 def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
-    """Prints the table and what is missing from it, or from the store in trouble; exit status 0 where nothing is."""
+    """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is."""
     journal.refresh()
     results = {trial.id: journal.result(trial.id) for trial in suite.trials}
     failed = [(t, result) for t in suite.trials if (result := results[t.id]) and result.status == "failed"]
     missing = sum(result is None for result in results.values())
-    found = report(suite, journal.table())
-    write(found, journal, anew=fresh)
-    if trouble is None:
-        try:
-            store.publish_summary(journal, suite.name)
-        except UserError as error:
-            trouble = str(error)
-    print(tables.render(found, "table").decode(), flush=True)
-    for trial, result in failed[:10]:
+    for trial, result in failed[:MOST_FAILURES]:
         print(f"failed: {trial.label}: {result.reason}")
-    if len(failed) > 10:
-        print(f"and {len(failed) - 10} more failed trials")
+    if len(failed) > MOST_FAILURES:
+        print(f"and {len(failed) - MOST_FAILURES} more failed trials")
+    if len(failed) + missing < len(results) or not results:
+        found = report(suite, journal.table())
+        write(found, journal, anew=fresh)
+        print(tables.render(found, "table").decode(), flush=True)
+        if trouble is None:
+            try:
+                store.publish_summary(journal, suite.name)
+            except UserError as error:
+                trouble = str(error)
+    else:
+        print("no trial has finished, so there is no table")
     if missing:
-        print(f"{missing} of {len(suite.trials)} trials have not ended: the same command goes on with them")
+        print(f"{missing} of {len(suite.trials)} trials have not ended: run the same command again to resume")
     if trouble is None:
         print(f"MLflow: {store.shown if store.is_server else f'mlflow ui --backend-store-uri {store.shown}'}")
     else:

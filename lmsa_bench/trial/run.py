@@ -95,7 +95,7 @@ class Run:
         self._resume()
 
     def epochs(self) -> Iterator[EpochRecord]:
-        """The records of the epochs that are left; the checkpoint after one is written when the next is asked for."""
+        """The records of the epochs that are left; the checkpoint after one is written when the next is requested."""
         if self.update is None:
             self._select(0)
             loss, accuracy = evaluate(self.model, self.val)
