@@ -1,9 +1,7 @@
 """The results in MLflow: a mirror of the journal, one run a trial, that can be replayed at any time."""
 
 import json
-import logging
 import os
-import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -19,6 +17,7 @@ from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, first_cause, one_line, without_password
 from lmsa_bench.results import run_tags
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.quiet import quiet
 from lmsa_bench.results.table import Entry, rows
 from lmsa_bench.trial.spec import canonical
 
@@ -34,14 +33,6 @@ LOCK_SECONDS = 60
 SUMMARY = "summary"  # in the cursor, among trials' ids
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # errors that a later try may not get
-ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # by default a server that is down blocks each call for minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-LOGGERS = ("mlflow", "alembic")
 Cursor = dict[str, dict[str, dict[str, str]]]  # URI -> suite -> trial -> stamp
 
 
@@ -267,7 +258,7 @@ class ResultStore:
     def _calls(self) -> Iterator[None]:
         """Around all that talks to MLflow: keeps it quiet and quick to give up, and turns its errors into ours."""
         try:
-            with _quiet():
+            with quiet():
                 yield
         except ImportError as error:
             raise UserError(f"tracking store {self.shown}: {error}: install its driver here") from None
@@ -276,44 +267,6 @@ class ResultStore:
             if getattr(error, "error_code", "INTERNAL_ERROR") in PASSING:
                 raise StoreUnavailable(f"tracking store {self.shown} does not answer: {about}") from error
             raise UserError(f"tracking store {self.shown}: {about}") from error
-
-
-class _Settings:
-    """MLflow's environment variables and log levels as they were before the first of the calls that run now."""
-
-    def __init__(self) -> None:
-        self.lock, self.calls = threading.Lock(), 0
-        self.variables: dict[str, str | None] = {}
-        self.levels: dict[str, int] = {}
-
-
-_settings = _Settings()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps MLflow quiet and quick to give up while calls run, of which there may be several at a time."""
-    with _settings.lock:
-        _settings.calls += 1
-        if _settings.calls == 1:
-            _settings.variables = {name: os.environ.get(name) for name in ENVIRONMENT}
-            _settings.levels = {name: logging.getLogger(name).level for name in LOGGERS}
-            os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
-            import mlflow  # noqa: F401 - it sets up its loggers
-
-            for name in LOGGERS:
-                logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        with _settings.lock:
-            _settings.calls -= 1
-            if _settings.calls == 0:
-                for name, level in _settings.levels.items():
-                    logging.getLogger(name).setLevel(level)
-                for name, value in _settings.variables.items():
-                    if value is None:
-                        os.environ.pop(name, None)
 
 
 def _errors() -> tuple[type[Exception], ...]:
