@@ -35,7 +35,7 @@ def one_line(error: object) -> str:
 
 
 def raised_at(error: BaseException) -> str:
-    """FILE:LINE where an error was raised: in the user's code if the traceback has any, else in ours, or "".
+    """FILE:LINE where an error was raised, in the user's code if the traceback has any; "" without a traceback.
 
     Frames of the standard library and of this package's dependencies are used only if there are no others.
     """

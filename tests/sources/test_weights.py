@@ -89,7 +89,7 @@ def without(state, *keys):
     [
         (lambda s: without(s, "conv1.weight"), "missing keys conv1.weight$"),
         (lambda s: without(s, *list(s)[:6]), "missing keys .*, .* and [123] more"),
-        (lambda s: s | {"sub_block1.weight": s["fc.bias"]}, "extra keys sub_block1.weight$"),
+        (lambda s: s | {"sub_block1.weight": s["fc.bias"]}, "unexpected keys sub_block1.weight$"),
         (lambda s: s | {"conv1.weight": s["conv1.weight"][:, :1]}, r"conv1.weight \(16, 1, 3, 3\) for \(16, 3, 3, 3\)"),
         (lambda s: net(1000).state_dict(), "its model has 1000 outputs, the task has 4 classes"),
         (lambda s: without(s, "fc.weight"), "missing keys fc.weight"),
