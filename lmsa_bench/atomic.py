@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that go, whatever is killed meanwhile."""
+"""Files that are written whole or not at all, and temporary folders that are removed even after a kill."""
 
 import os
 import shutil
@@ -6,37 +6,48 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-_OWNED = ".owned"  # in a scratch folder: locked for as long as its process lives
+_LOCK = ".owned"  # in a scratch folder: locked for as long as its process lives
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Replaces a file in one step; ``durable`` waits for the disk, so that it also outlives a loss of power."""
-    # A process id would not do: two nodes, or two containers, have the same ones.
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file to write that replaces ``path`` in one step at the end of the block, or is discarded if the block raises.
+
+    ``durable`` waits for the disk, so that the file also survives a power failure.
+    """
+    # A process id would not be unique: two nodes, or two containers, can have the same one.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with open(part, "wb") as file:
-            file.write(data)
+        with open(part, "xb") as file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)  # on a full disk a part takes the room that the next try needs
+    except BaseException:
+        part.unlink(missing_ok=True)  # on a full disk it would take the space that the next attempt needs
         raise
+
+
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replaces a file in one step; see ``replacing``."""
+    with replacing(path, durable=durable) as file:
+        file.write(data)
 
 
 @contextmanager
 def scratch_folder(root: Path) -> Iterator[Path]:
-    """A folder of which nothing is ever read back: it goes at the end, or after a kill by ``drop_scratch``."""
+    """A folder for data that is never read back: removed at the end, or after a kill by ``drop_scratch``."""
     name = uuid.uuid4().hex
     hidden, scratch = root / f".new-{name}", root / f".ray-{name}"
     hidden.mkdir()
     try:
-        with FileLock(hidden / _OWNED):
-            hidden.rename(scratch)  # is seen once it is locked
+        with FileLock(hidden / _LOCK):
+            hidden.rename(scratch)  # drop_scratch sees it only once it is locked
             yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -44,6 +55,6 @@ def scratch_folder(root: Path) -> Iterator[Path]:
 
 def drop_scratch(root: Path) -> None:
     """Removes the scratch folders of processes that were killed."""
-    for left in root.glob(".ray-*"):
-        with suppress(Timeout, OSError), FileLock(left / _OWNED, timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in root.glob(".ray-*"):
+        with suppress(Timeout, OSError), FileLock(folder / _LOCK, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)

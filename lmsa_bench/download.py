@@ -1,4 +1,4 @@
-"""Files from the web, whole and of the right checksum or not there."""
+"""Downloads that resume, and appear under their name only when complete and verified."""
 
 import hashlib
 import http.client
@@ -16,11 +16,11 @@ from tqdm import tqdm
 from lmsa_bench.errors import UserError
 
 CHUNK = 1 << 20
-SECONDS = 60  # without a byte, after which a connection counts as lost
+SECONDS = 60  # without data, after which a connection is considered lost
 
 
 def checksum(path: Path, kind: str) -> str:
-    """The file's md5 or sha256, with a progress bar where it is large; raises UserError where it cannot be read."""
+    """The file's md5 or sha256 in hex, with a progress bar if it is large; raises UserError if it cannot be read."""
     try:
         size = path.stat().st_size
         hidden = True if size < 64 * CHUNK else None
@@ -35,20 +35,20 @@ def checksum(path: Path, kind: str) -> str:
 
 
 def fetch(url: str, path: Path, checksums: Mapping[str, str] | None = None, size: int | None = None) -> Path:
-    """Downloads a file, going on where an earlier attempt was cut off; nothing where it is there.
+    """Downloads a file unless it exists, resuming an interrupted attempt; returns its path.
 
-    ``checksums`` maps "md5" or "sha256" to hex digits, or to the first of them. Raises UserError where the file cannot
-    be had; one of a wrong checksum is removed.
+    ``checksums`` maps "md5" or "sha256" to hex digits, or to the first few; ``size`` is in bytes. Raises UserError if
+    the download fails or has another checksum, in which case it is removed.
     """
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         if path.exists():
             return path
-        free, there = shutil.disk_usage(path.parent).free, part.stat().st_size if part.exists() else 0
-        if size is not None and size - there > free:
+        free, received = shutil.disk_usage(path.parent).free, _size(part)
+        if size is not None and size - received > free:
             raise UserError(
-                f"{path.name} needs {(size - there) / 1e9:.1f} GB in {path.parent}, {free / 1e9:.1f} are free"
+                f"{path.name} needs {(size - received) / 1e9:.1f} GB in {path.parent}, {free / 1e9:.1f} are free"
             )
         _download(url, part)
         check(part, checksums or {}, url)
@@ -57,39 +57,43 @@ def fetch(url: str, path: Path, checksums: Mapping[str, str] | None = None, size
 
 
 def check(path: Path, checksums: Mapping[str, str], url: str) -> None:
-    """Removes a downloaded file of a wrong checksum and raises UserError."""
+    """Raises UserError if a downloaded file has another checksum than expected, and removes it."""
     for kind, expected in checksums.items():
-        found = checksum(path, kind)
-        if not found.startswith(expected):
+        actual = checksum(path, kind)
+        if not actual.startswith(expected):
             path.unlink()
-            raise UserError(f"{url}: its {kind} is {found}, expected {expected}; the download was removed")
+            raise UserError(f"{url}: its {kind} is {actual}, expected {expected}; the download was removed")
 
 
 def _download(url: str, part: Path) -> None:
-    there = part.stat().st_size if part.exists() else 0
+    received = _size(part)
     request = urllib.request.Request(url, headers={"User-Agent": "lmsa_bench"})
-    if there:
-        request.add_header("Range", f"bytes={there}-")
+    if received:
+        request.add_header("Range", f"bytes={received}-")
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            if answer.status != 206:
-                there = 0  # a server that knows no ranges sends the whole file
-            length = answer.headers.get("Content-Length")
-            total = there + int(length) if length else None
-            with open(part, "ab" if there else "wb") as file, _bar(part.stem, total, there) as bar:
-                while block := answer.read(CHUNK):
+        with urllib.request.urlopen(request, timeout=SECONDS) as response:
+            if response.status != 206:
+                received = 0  # a server without support for ranges sends the whole file
+            length = response.headers.get("Content-Length")
+            total = received + int(length) if length else None
+            with open(part, "ab" if received else "wb") as file, _bar(part.stem, total, received) as bar:
+                while block := response.read(CHUNK):
                     file.write(block)
                     bar.update(len(block))
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left of it: the checksum says whether it is whole
+        if error.code == 416:  # nothing left to send: the checksum tells whether the file is complete
             return
-        raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
+        raise UserError(f"{url}: the server returned {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
-        raise UserError(f"{url}: cannot be reached ({error.reason}); is this machine on the internet?") from None
+        raise UserError(f"{url}: unreachable ({error.reason}); is this machine online?") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UserError(f"{url}: cut off ({error}): run the same command again to go on") from None
+        raise UserError(f"{url}: interrupted ({error}): run the same command again to resume") from None
     if total is not None and (size := part.stat().st_size) < total:
-        raise UserError(f"{url}: cut off after {size} of {total} bytes: run the same command again to go on")
+        raise UserError(f"{url}: interrupted after {size} of {total} bytes: run the same command again to resume")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _bar(text: str, total: int | None, initial: int = 0, hidden: bool | None = None) -> "tqdm[NoReturn]":

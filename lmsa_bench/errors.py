@@ -1,4 +1,4 @@
-"""What a user did wrong, in one line."""
+"""Errors for users, in one line: what was wrong, where, and what would be right."""
 
 import errno
 import re
@@ -14,30 +14,30 @@ DEPENDENCIES = ("torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "mlfl
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: its text says what was wrong, where, and what would be right."""
+    """A mistake that the user can fix: the message says what was wrong, where, and what would be right."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest known one, and all of them."""
+    """The end of an error message about an unknown name: the closest known name, and all known names."""
     known = sorted(known)
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(known) or 'none'}"
 
 
 def without_password(uri: str) -> str:
-    """A URI, or a text with URIs in it, as it may be shown: what stands before the @ of a host is left out."""
+    """A URI, or a text with URIs in it, with ***@ in place of the credentials before a host."""
     return re.sub(r"(?<=://)[^/@\s]+@", "***@", uri)
 
 
 def one_line(error: object) -> str:
-    """What an error of another library says, without its line breaks; its type where it says nothing."""
+    """An error's message without line breaks; its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def raised_at(error: BaseException) -> str:
-    """FILE:LINE where an error was raised: in the user's code if it passed through any, else in ours; "" without one.
+    """FILE:LINE where an error was raised, in the user's code if the traceback has any; "" without a traceback.
 
-    Frames of the standard library and of this package's dependencies are left out while there are others.
+    Frames of the standard library and of this package's dependencies are used only if there are no others.
     """
     paths = sysconfig.get_paths()
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
@@ -45,33 +45,33 @@ def raised_at(error: BaseException) -> str:
     installed = [Path(paths["purelib"]), Path(paths["platlib"])]
     dependencies = [folder / name for folder in installed for name in DEPENDENCIES]
 
-    def users(path: Path) -> bool:
+    def is_users(path: Path) -> bool:
         if any(path.is_relative_to(folder) for folder in (PACKAGE, *dependencies)):
             return False
         return any(path.is_relative_to(folder) for folder in installed) or not path.is_relative_to(paths["stdlib"])
 
-    found = [(path, line) for path, line in frames if path.exists() and users(path)] or ours or frames
-    return f"{found[-1][0]}:{found[-1][1]}" if found else ""
+    relevant = [(path, line) for path, line in frames if path.exists() and is_users(path)] or ours or frames
+    return f"{relevant[-1][0]}:{relevant[-1][1]}" if relevant else ""
 
 
 def in_one_line(error: BaseException) -> str:
-    """An unexpected error's type, text and place, such as KeyError: 'momentum' (my_method.py:12)."""
-    at = raised_at(error)
+    """An unexpected error's type, message and place, such as KeyError: 'momentum' (my_method.py:12)."""
+    place = raised_at(error)
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if text else ''}{text}{f' ({at})' if at else ''}"
+    return f"{type(error).__name__}{': ' if text else ''}{text}{f' ({place})' if place else ''}"
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """The error that led to all the others: of a long tale of a failed request, that the connection was refused."""
-    while (before := error.__cause__ or error.__context__) is not None:
-        error = before
+    """The error at the start of a chain, such as the refused connection behind a failed request."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
     return error
 
 
 def exit_status(main: Callable[[], int]) -> int:
-    """Runs a command and returns its exit status.
+    """Runs a command and returns its exit status: what main returns, 2 on a UserError or a full disk, 130 on Ctrl-C.
 
-    2 with one line on stderr after a user's error or on a full disk, 130 after Ctrl-C.
+    Each of these errors prints one line to stderr.
     """
     try:
         return main()
@@ -81,8 +81,8 @@ def exit_status(main: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"error: {error}: make room and run the same command again to go on", file=sys.stderr)
+        print(f"error: {error}: free some space and run the same command again to resume", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print("interrupted: run the same command again to resume", file=sys.stderr)
         return 130

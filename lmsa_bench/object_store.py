@@ -15,122 +15,124 @@ from pyarrow import fs
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line, without_password
 
-AT_ONCE = 16  # files that are read at a time
-PATIENCE = 300.0  # seconds for which a store that does not answer is tried again
-MOST_PAUSE = 30.0  # seconds between two tries
+PARALLEL_READS = 16
+PATIENCE = 300.0  # seconds for which calls to an unreachable store are retried
+MAX_PAUSE = 30.0  # seconds between two attempts
 
 T = TypeVar("T")
 
 
 def is_uri(text: str) -> bool:
-    """Whether it names an object store, and not a folder that all nodes see."""
+    """Whether the text is the URI of an object store rather than the path of a folder."""
     return "://" in text and urlsplit(text).scheme != "file"
 
 
 class Storage:
-    """A folder of an object store, such as ``s3://bucket/folder``; raises UserError where it cannot be used.
+    """A folder of an object store, such as ``s3://bucket/folder``; raises UserError if it cannot be used.
 
-    A call that fails is made again for ``patience`` seconds. Objects are written whole or not at all. The first look at
-    the store is not patient: whoever mistyped its name should not wait.
+    Objects are written whole or not at all. Failed calls are retried for ``patience`` seconds, except the first: a
+    mistyped URI fails at once.
     """
 
     def __init__(self, uri: str, patience: float = 0.0) -> None:
         self.uri, self.patience = uri, 0.0
-        self._same: dict[Path, tuple[int, int]] = {}  # files of this disk as they were when the store had them too
-        if urlsplit(uri).scheme in ("gs", "gcs") and "retry_limit_seconds" not in uri:  # else it tries for minutes
+        self._synced: dict[Path, tuple[int, int]] = {}  # local files as they were when last read from or written to it
+        if urlsplit(uri).scheme in ("gs", "gcs") and "retry_limit_seconds" not in uri:  # the default is minutes
             uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds=10"
-        with self._calls():
+        with self._user_errors():
             self.store, self.root = fs.FileSystem.from_uri(uri)
         if not self.root.strip("/"):
-            raise UserError(f"storage {without_password(uri)}: names no folder, such as s3://BUCKET/FOLDER")
+            raise UserError(
+                f"storage {without_password(uri)}: expected a folder in a bucket, such as s3://BUCKET/FOLDER"
+            )
         self.holds("lmsa_bench.json")
         self.patience = patience
 
     def holds(self, name: str) -> bool:
         """Whether the store has this file."""
-        return bool(self._again(lambda: self.store.get_file_info(self._at(name)).type == fs.FileType.File))
+        return bool(self._retry(lambda: self.store.get_file_info(self._key(name)).type == fs.FileType.File))
 
     def push(self, local: Path, name: str) -> None:
-        """Writes a file to the store, unless it is as it was when this process last read or wrote it."""
+        """Uploads a file, unless it is unchanged since this process last pulled or pushed it."""
         stamp = _stamp(local)
-        if self._same.get(local) == stamp:
+        if self._synced.get(local) == stamp:
             return
         content = local.read_bytes()
 
         def write() -> None:
-            with self.store.open_output_stream(self._at(name)) as stream:
+            with self.store.open_output_stream(self._key(name)) as stream:
                 stream.write(content)
 
-        self._again(write)
-        self._same[local] = stamp
+        self._retry(write)
+        self._synced[local] = stamp
 
     def pull(self, name: str, local: Path) -> bool:
-        """Writes a file of the store to this disk in one step; whether there is one."""
+        """Downloads a file and replaces the local one in one step; returns False if the store does not have it."""
 
         def read() -> bytes | None:
             try:
-                with self.store.open_input_stream(self._at(name)) as stream:
+                with self.store.open_input_stream(self._key(name)) as stream:
                     return bytes(stream.read())
             except FileNotFoundError:
                 return None
 
-        if (content := self._again(read)) is None:
+        if (content := self._retry(read)) is None:
             return False
         local.parent.mkdir(parents=True, exist_ok=True)
         write_whole(local, content)
-        self._same[local] = _stamp(local)
+        self._synced[local] = _stamp(local)
         return True
 
     def pull_changed(self, folder: Path, wanted: Callable[[str], bool]) -> None:
-        """Brings a folder of this disk up to date with the store's files of which it wants the names."""
+        """Downloads the store's files whose names are ``wanted`` and which differ from those in a local folder."""
         everything = fs.FileSelector(self.root, recursive=True, allow_not_found=True)
         changed = []
-        for info in self._again(lambda: self.store.get_file_info(everything)):
+        for info in self._retry(lambda: self.store.get_file_info(everything)):
             name = info.path[len(self.root) :].strip("/")
             if info.type != fs.FileType.File or not wanted(name):
                 continue
             stamp = (info.mtime_ns or 0, info.size)
             if (folder / name).exists() and _stamp(folder / name) == stamp:
-                self._same[folder / name] = stamp
+                self._synced[folder / name] = stamp
             else:
                 changed.append((name, stamp))
 
-        def take(change: tuple[str, tuple[int, int]]) -> None:
+        def download(change: tuple[str, tuple[int, int]]) -> None:
             name, stamp = change
-            if self.pull(name, folder / name):  # its time there tells the next listing that it is the same
+            if self.pull(name, folder / name):  # with the store's time, the next call sees it as unchanged
                 os.utime(folder / name, ns=(stamp[0], stamp[0]))
-                self._same[folder / name] = _stamp(folder / name)
+                self._synced[folder / name] = _stamp(folder / name)
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(take, changed))
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            list(pool.map(download, changed))
 
     def remove(self, name: str, local: Path) -> None:
-        """Drops a file of the store which this process has read or written, and which this disk no longer has."""
-        if self._same.pop(local, None) is not None:
+        """Deletes a file that this process pulled or pushed, and that is no longer on the local disk."""
+        if self._synced.pop(local, None) is not None:
 
             def delete() -> None:
                 with suppress(FileNotFoundError):
-                    self.store.delete_file(self._at(name))
+                    self.store.delete_file(self._key(name))
 
-            self._again(delete)
+            self._retry(delete)
 
-    def _at(self, name: str) -> str:
+    def _key(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
 
-    def _again(self, call: Callable[[], T]) -> T:
+    def _retry(self, call: Callable[[], T]) -> T:
         deadline, pause = time.monotonic() + self.patience, 1.0
         while True:
             try:
-                with self._calls():
+                with self._user_errors():
                     return call()
             except UserError:
                 if time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
-            pause = min(2 * pause, MOST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     @contextmanager
-    def _calls(self) -> Iterator[None]:
+    def _user_errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, pa.ArrowException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Named factories: how a method, a model or a task is found by the name that a suite file gives it."""
+"""Named factories: a method, model or task is looked up by its name in the suite file."""
 
 import hashlib
 import inspect
@@ -13,24 +13,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Registry(Generic[T]):
-    """Factories of T by name; the key of a factory is its own name in snake_case."""
+    """Factories of T by name; the key of a factory is its function name, in snake_case."""
 
     def __init__(self, noun: str) -> None:
         self.noun = noun
         self._factories: dict[str, Callable[..., T]] = {}
 
     def register(self, factory: F) -> F:
-        """Adds a factory, also as a decorator; raises UserError where the name is taken by another one."""
+        """Adds a factory, also as a decorator; raises UserError if another factory has its name."""
         name = factory.__name__
         known = self._factories.get(name)
-        # A module that is imported twice under one name (as a plugin is) defines its factories anew.
+        # Importing a module twice under one name, as happens to plugins, defines its factories again.
         if known is not None and (known.__module__, known.__qualname__) != (factory.__module__, factory.__qualname__):
             raise UserError(f"{self.noun} {name!r} of {factory.__module__} is already registered by {known.__module__}")
         self._factories[name] = factory
         return factory
 
     def get(self, name: str) -> Callable[..., T]:
-        """The factory of that name; raises UserError naming the nearest known one."""
+        """The factory of that name; raises UserError with the closest known name."""
         if name not in self._factories:
             raise UserError(f"unknown {self.noun} {name!r}: {nearest(name, self._factories)}")
         return self._factories[name]
@@ -40,7 +40,7 @@ class Registry(Generic[T]):
         return sorted(self._factories)
 
     def code_hash(self, name: str) -> str:
-        """A hash of a plugin's file, empty for the package's own factories: part of a trial's identity."""
+        """A hash of the plugin file that a factory is from, "" for this package's own: part of a trial's id."""
         factory = self.get(name)
         if factory.__module__.startswith("lmsa_bench."):
             return ""

@@ -1,4 +1,4 @@
-"""All randomness comes from here: a generator for each (seed, purpose)."""
+"""The only source of randomness: a generator for each (seed, purpose)."""
 
 import hashlib
 

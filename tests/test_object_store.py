@@ -92,7 +92,7 @@ def test_a_name_that_leads_elsewhere_is_not_taken(uri, tmp_path):
     (tmp_path / "evil").write_text("{}")
     for name in ("trials/../../outside", "trials/a/../../../result.json", "suites/../../x.json", "trials/a/other.py"):
         there.push(tmp_path / "evil", name)
-        there._same.clear()
+        there._synced.clear()
     before = sorted(tmp_path.rglob("*"))
     opened(tmp_path / "deep" / "results", uri)
     found = set(tmp_path.rglob("*")) - set(before)
@@ -137,7 +137,7 @@ def test_a_trial_goes_on_from_the_storage_and_not_from_a_checkpoint_of_another_n
 
 
 def test_a_storage_that_is_away_is_tried_again_and_then_told_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(storage, "MOST_PAUSE", 0.1)
+    monkeypatch.setattr(storage, "MAX_PAUSE", 0.1)
     own = S3()
     kept = Storage(own.uri("away"), patience=1.0)
     (tmp_path / "a").write_text("one")

@@ -10,7 +10,10 @@ Reduction = Literal["sum", "mean"]
 
 
 def hamiltonian(g: Callable[[Tensor], Tensor], x: Tensor, p_next: Tensor, running_cost: Tensor | float = 0.0) -> Tensor:
-    """H_n = p_{n+1} · g_n(x_n, θ) − L(θ) (eq. 7), summed over samples and features."""
+    """H_n = p_{n+1} · g_n(x_n, θ) − L(θ) (eq. 7), a scalar: the product is summed over samples and features.
+
+    x is x_n and p_next is p_{n+1}, both (K, …); θ are the parameters of g.
+    """
     return (p_next * g(x)).sum() - running_cost
 
 
@@ -25,20 +28,20 @@ def augmented_hamiltonian(
     costate_penalty: bool = True,
     reduction: Reduction = "sum",
 ) -> Tensor:
-    """H̃(θ) = H − ½ρ‖x_{n+1} − g_n(x_n, θ)‖² − ½ρ‖p_n − (∂g_n/∂x)ᵀ p_{n+1}‖², a scalar to be raised over θ.
+    """H̃(θ) = H − ½ρ‖x_{n+1} − g_n(x_n, θ)‖² − ½ρ‖p_n − (∂g_n/∂x)ᵀ p_{n+1}‖² (after eq. 7), a scalar to maximise over θ.
 
-    x, p (K, …) are x_n, p_n and x_next, p_next are x_{n+1}, p_{n+1}, all fixed; θ is what g holds. ``sum`` adds over
-    samples and features. ``mean`` averages over samples, and the squared norms over features as well, so that ρ means
-    the same at every width and batch size; p · g, a derivative's product with a step, stays a sum over features.
+    x, p are x_n, p_n and x_next, p_next are x_{n+1}, p_{n+1}, all (K, …) and constant; θ are the parameters of g.
+    ``sum`` adds over samples and features. ``mean`` averages over samples, and the squared norms over features too, so
+    that ρ has the same effect at any width and batch size; p · g, a directional derivative, stays a sum over features.
     """
-    costate_penalty = costate_penalty and rho != 0  # its second backward would be for nothing
+    costate_penalty = costate_penalty and rho != 0  # saves the double backward
     x = x.detach().requires_grad_(costate_penalty)
     output = g(x)
-    ascent = (p_next * output).sum()
+    product = (p_next * output).sum()
     penalties = [x_next - output]
     if costate_penalty:
-        (pulled_back,) = torch.autograd.grad(ascent, x, create_graph=True)
+        (pulled_back,) = torch.autograd.grad(product, x, create_graph=True)
         penalties.append(p - pulled_back)
     if reduction == "sum":
-        return ascent - running_cost - 0.5 * rho * sum(e.square().sum() for e in penalties)
-    return ascent / len(x) - running_cost - 0.5 * rho * sum(e.square().mean() for e in penalties)
+        return product - running_cost - 0.5 * rho * sum(e.square().sum() for e in penalties)
+    return product / len(x) - running_cost - 0.5 * rho * sum(e.square().mean() for e in penalties)

@@ -1,4 +1,4 @@
-"""Which layers to tune, asked anew whenever a method's schedule says so."""
+"""Which layers to tune: called again whenever a method's schedule says so."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
@@ -13,18 +13,18 @@ Order = Literal["front_to_end", "end_to_front", "random"]
 
 
 class Selection(NamedTuple):
-    """The layers to tune, ascending, and the scores that decided it (a criterion's lists, one value a layer)."""
+    """The layers to tune, ascending, and the criterion's scores behind the choice (by name, one value per layer)."""
 
     layers: tuple[int, ...]
     scores: dict[str, list[float]]
 
 
 Selector = Callable[[LayeredModel, Iterable[Batch], int, torch.Generator], Selection]
-"""Chooses layers from a model, tuning batches (drawn only if looked at), the step's number and a generator."""
+"""Selects layers from a model, tuning batches (loaded only if iterated), the step's number and a generator."""
 
 
 def none() -> Selector:
-    """No layer: the source model as it is."""
+    """No layer: the source model is not changed."""
     return lambda model, batches, step, generator: Selection((), {})
 
 
@@ -45,7 +45,7 @@ def only(n: int) -> Selector:
 
 
 def best(criterion: Criterion) -> Selector:
-    """The one layer that a criterion scores best (eq. 8: m = argmin Ĵ_n)."""
+    """The layer with the best score (section 2.2: m = argmin Ĵ_n for the predicted loss of eq. 8)."""
 
     def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
         scores = criterion(model, batches)
@@ -55,7 +55,7 @@ def best(criterion: Criterion) -> Selector:
 
 
 def one_by_one(order: Order) -> Selector:
-    """LIFT's turns: step s tunes layer s mod N, counted from the front or the end, or any layer at random."""
+    """LIFT's order (section 4.1): step s tunes layer s mod N, counted from the front or the end, or a random layer."""
 
     def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
         count = len(model)
@@ -68,7 +68,7 @@ def one_by_one(order: Order) -> Selector:
 
 
 def ends_and_some(gamma: int | None) -> Selector:
-    """LISA's draw: the first and last layer, and γ of the middle ones (None: 1 of up to 3 middle layers, else 2)."""
+    """LISA's draw (section 4.1): the first and last layer and γ random middle ones (None: 1 of up to 3, else 2)."""
 
     def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
         middle = len(model) - 2

@@ -1,4 +1,4 @@
-"""States forward, co-states backward (section 2.1; Hamilton's equations 4 in discrete time)."""
+"""States forward, co-states backward: Hamilton's equations (eq. 4) in discrete time (section 2.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from torch.nn import functional as F
 from lmsa_bench.models.layered import LayeredModel
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Φ: outputs x_N (K, d') and targets to one loss a sample, (K,)."""
+"""Φ: maps outputs x_N (K, d') and targets to one loss per sample, (K,)."""
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    """Φ_i of logits (K, d') and class indices (K,): one loss a sample, in nats."""
+    """Φ_i of logits (K, d') and class indices (K,): one loss per sample, (K,), in nats."""
     return F.cross_entropy(output, target, reduction="none")
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """Φ_i = ½‖y − x_N‖² of the deep linear network (section 3): one loss a sample."""
+    """Φ_i = ½‖y − x_N‖² of outputs and targets (K, d') (section 3): one loss per sample, (K,)."""
     return 0.5 * (target - output).square().sum(1)
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """States x_first..x_N, co-states p_n = −∂J/∂x_n of the summed loss J, and the samples' losses; all detached."""
+    """States x_first..x_N, co-states p_n = −∂J/∂x_n of the summed loss J, and each sample's loss (K,); all detached."""
 
     first: int
     x: tuple[Tensor, ...]
@@ -44,7 +44,7 @@ class Trajectory:
 def trajectory(
     model: LayeredModel, x: Tensor, target: Tensor, loss: Loss = cross_entropy, start: int = 0, first: int = 0
 ) -> Trajectory:
-    """One forward from x = x_start and one backward down to x_first (start ≤ first); layers below leave no graph."""
+    """One forward from x = x_start (K, …) and one backward to x_first (start ≤ first), without a graph below first."""
     with torch.no_grad():
         x = model.run(x, start, first)
     states = [x.detach().requires_grad_()]

@@ -1,4 +1,4 @@
-"""How the chosen layers change on one batch: plain Adam, or the Method of Successive Approximations."""
+"""How the selected layers are updated on a batch: Adam, or the Method of Successive Approximations (section 2)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,26 +13,26 @@ from lmsa_bench.models.layered import LayeredModel
 
 
 class Update(Protocol):
-    """Changes layers of the model it was made for; owns its optimiser."""
+    """Updates layers of the model that it was constructed with; owns its optimiser."""
 
     optimizer: torch.optim.Optimizer
 
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
-        """One update from states x = x_start (K, …) of these layers, none below start; the mean loss before it."""
+        """Updates these layers, all ≥ start, from states x = x_start (K, …); returns the mean loss before it."""
 
 
 def _adam(model: LayeredModel, **options: Any) -> torch.optim.Optimizer:
-    # It holds every layer from the start, and skips those without a gradient: a layer that is drawn late is in it, and
-    # each parameter's moments wait for its next turn.
+    # It has every layer's parameters from the start and skips those without a gradient: a layer that is selected later
+    # is trained too, and the moments of each parameter persist until it is selected again.
     parameters = [p for n in range(len(model)) for p in model.parameters_of(n)]
-    fused = not parameters[0].is_meta  # a plan counts costs without data
+    fused = not parameters[0].is_meta  # costs are counted on meta tensors
     return torch.optim.Adam(parameters, fused=fused, **options)
 
 
 class Adam:
-    """Steps of Adam on the mean loss over the tuned layers' parameters.
+    """Adam on the mean loss, over the parameters of the tuned layers.
 
-    ``steps`` are taken on each batch; ``keep_state`` False drops the moments of a layer that is no longer tuned.
+    Each batch is used for ``steps`` steps; without ``keep_state``, a layer that is no longer tuned loses its moments.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Adam:
 
 
 class MSA:
-    """Raises the augmented Hamiltonian of each tuned layer, with states and co-states of one snapshot (Jacobi).
+    """Maximises each tuned layer's augmented Hamiltonian (section 2.1, after eq. 7), from one trajectory (Jacobi).
 
-    ``inner_steps`` steps of Adam a layer and batch evaluate that layer alone; ``reset_state`` starts Adam anew on each
-    batch; the running cost is L(θ) = ½ · weight_decay · ‖θ‖².
+    Adam takes ``inner_steps`` steps per layer and batch, which evaluate that layer alone; ``reset_state`` discards its
+    moments before each batch; the running cost is L(θ) = ½ · weight_decay · ‖θ‖².
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MSA:
     ) -> None:
         self.model, self.inner_steps, self.reset_state, self.loss = model, inner_steps, reset_state, loss
         self.weight_decay = weight_decay
-        self.augmented = partial(augmented_hamiltonian, rho=rho, costate_penalty=costate_penalty, reduction=reduction)
+        self.objective = partial(augmented_hamiltonian, rho=rho, costate_penalty=costate_penalty, reduction=reduction)
         self.optimizer = _adam(model, lr=lr, maximize=True)
 
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
@@ -97,7 +97,7 @@ class MSA:
             parameters = self.model.parameters_of(n)
             for _ in range(self.inner_steps):
                 running_cost = 0.5 * self.weight_decay * sum(p.square().sum() for p in parameters)
-                h = self.augmented(
+                h = self.objective(
                     self.model.layers[n],
                     t.state(n),
                     t.state(n + 1),

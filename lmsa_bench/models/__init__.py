@@ -1,4 +1,4 @@
-"""Networks cut into layers; a factory takes (classes, input_shape) and returns a LayeredModel with random weights."""
+"""Networks cut into layers: a factory maps (classes, input_shape = (C, H, W)) to a LayeredModel with random weights."""
 
 from lmsa_bench.models.layered import LayeredModel
 from lmsa_bench.models.resnet import resnet50

@@ -1,4 +1,4 @@
-"""A network as the paper sees it: the composition x_{n+1} = g_n(x_n, θ_n) of its layers (section 2.1, eq. 6)."""
+"""A network as a discrete dynamical system: the composition x_{n+1} = g_n(x_n, θ_n) of its layers (paper, eq. 6)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 class LayeredModel(nn.Module):
-    """A source network cut into layers g_0..g_{N-1} whose composition equals it.
+    """A network cut into layers g_0..g_{N-1} whose composition equals it (paper, eq. 6).
 
-    ``layers`` maps a layer's name to its map; its parameters are θ_n unless ``theta`` names a smaller part (a map may
-    hold frozen pieces, such as the norm before a classifier). The layers share the modules of ``source``, which alone
-    holds the state: its ``state_dict`` has the source network's own key names.
+    ``layers`` maps a layer's name to its module g_n, whose parameters are θ_n, unless ``theta`` gives a submodule in
+    place of the whole (a layer may contain frozen parts, such as the norm before a classifier). The layers share the
+    modules of ``source``, and only ``source`` is registered: the ``state_dict`` keeps the network's key names.
     """
 
     def __init__(
@@ -19,7 +19,7 @@ class LayeredModel(nn.Module):
         super().__init__()
         self.source = source
         self.names = tuple(layers)
-        self.layers = tuple(layers.values())  # a tuple, so that torch does not register the same modules twice
+        self.layers = tuple(layers.values())  # a tuple, so that torch does not register the modules twice
         self._theta = tuple((theta or {}).get(name, layer) for name, layer in layers.items())
 
     def __len__(self) -> int:
@@ -29,17 +29,17 @@ class LayeredModel(nn.Module):
         return self.run(x)
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        """g_{stop-1} ∘ … ∘ g_start: takes states x_start (K, …) to states x_stop (K, …)."""
+        """g_{stop-1} ∘ … ∘ g_start: maps states x_start (K, …) to states x_stop (K, …)."""
         for layer in self.layers[start:stop]:
             x = layer(x)
         return x
 
     def parameters_of(self, n: int) -> list[nn.Parameter]:
-        """θ_n: the tensors that tuning layer n may change."""
+        """θ_n: the parameters that tuning layer n may change."""
         return list(self._theta[n].parameters())
 
     def tune_only(self, layers: Iterable[int]) -> None:
-        """Lets gradients reach the parameters of these layers and no others."""
+        """Requires gradients of the parameters of these layers, and freezes all others."""
         self.requires_grad_(False)
         for n in layers:
             for parameter in self.parameters_of(n):

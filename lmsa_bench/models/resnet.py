@@ -8,8 +8,8 @@ from lmsa_bench.models.layered import LayeredModel
 
 
 def resnet50(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
-    """ResNet-50, 25.6 M parameters with 1000 classes (paper, table 2): the stem joins layer1, the pool joins fc."""
-    import timm  # here: it takes seconds, and the small suites do without it
+    """ResNet-50, 25.6 M parameters with 1000 classes (paper, table 2): the stem is in layer1, the pooling in fc."""
+    import timm  # takes seconds, and the small suites do not need it
 
     net: Any = timm.create_model("resnet50.tv_in1k", pretrained=False, num_classes=classes, in_chans=input_shape[0])
     layers = {

@@ -9,7 +9,7 @@ from lmsa_bench.models.layered import LayeredModel
 
 
 class EmbeddedBlock(nn.Module):
-    """Layer 0: patch, class and position embedding, then the first block; (K, C, H, W) to (K, 1 + patches, D)."""
+    """Layer 0: patch, class and position embeddings and the first block; (K, C, H, W) to (K, 1 + patches, D)."""
 
     def __init__(self, vit: Any) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class EmbeddedBlock(nn.Module):
 
 
 class ClassifiedBlock(nn.Module):
-    """The last layer: the last block, then norm and head on the class token; (K, 1 + patches, D) to (K, classes)."""
+    """The last layer: the last block, norm, and the head on the class token; (K, 1 + patches, D) to (K, classes)."""
 
     def __init__(self, vit: Any) -> None:
         super().__init__()
@@ -36,10 +36,10 @@ class ClassifiedBlock(nn.Module):
 
 
 def cut(vit: Any) -> LayeredModel:
-    """One layer a block of a timm VisionTransformer; raises ValueError where it has parts that the cut would drop."""
+    """One layer per block of a timm VisionTransformer; raises ValueError if it has parts that the cut would drop."""
     plain = vit.global_pool == "token" and vit.num_prefix_tokens == 1 and not vit.no_embed_class
     if not (plain and isinstance(vit.norm_pre, nn.Identity) and isinstance(vit.fc_norm, nn.Identity)):
-        raise ValueError("only a plain vision transformer, classified by its class token, can be cut")
+        raise ValueError("expected a plain vision transformer that classifies its class token")
     for block in vit.blocks:
         block.attn.fused_attn = False  # the co-state penalty needs double backward, which fused kernels lack
     inner = dict(zip([f"block{n}" for n in range(1, len(vit.blocks) - 1)], vit.blocks[1:-1], strict=True))
@@ -48,17 +48,17 @@ def cut(vit: Any) -> LayeredModel:
 
 
 def _vit(classes: int, input_shape: tuple[int, int, int], **sizes: Any) -> LayeredModel:
-    from timm.models.vision_transformer import VisionTransformer  # here: it takes seconds to import
+    from timm.models.vision_transformer import VisionTransformer  # takes seconds to import
 
     channels, *size = input_shape
     return cut(VisionTransformer(img_size=(size[0], size[1]), in_chans=channels, num_classes=classes, **sizes))
 
 
 def deit_tiny(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
-    """DeiT-Tiny of patch 16, 12 layers, 5.7 M parameters with 1000 classes (paper, table 2)."""
+    """DeiT-Tiny with 16x16 patches, 12 layers, 5.7 M parameters with 1000 classes (paper, table 2)."""
     return _vit(classes, input_shape, patch_size=16, embed_dim=192, depth=12, num_heads=3)
 
 
 def small_vit(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
-    """A vision transformer of 12 blocks of width 48 on patches of 2x2, for 8x8 images: DeiT-Tiny's cut on a laptop."""
+    """DeiT-Tiny's 12 blocks at width 48, with 2x2 patches for 8x8 images: the small suites' transformer."""
     return _vit(classes, input_shape, patch_size=2, embed_dim=48, depth=12, num_heads=3, mlp_ratio=2)

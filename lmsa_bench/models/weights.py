@@ -1,4 +1,4 @@
-"""Published weights: where they come from, what input they take, and how a file of weights becomes a source model."""
+"""Published weights: where to get them, how their inputs are normalised, and how to load a file of weights."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from lmsa_bench.download import fetch
 from lmsa_bench.errors import UserError, one_line
 
-SHOWN = 3  # keys in an error about many
-WRAPPINGS = 3  # that are taken off a state dict; a file can make a dict that holds itself
+MAX_SHOWN = 3  # keys named in an error message
+MAX_NESTING = 3  # levels of {"state_dict": ...} around a state dict; in a hostile file a dict can contain itself
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint on the web and what is known of it."""
+    """A checkpoint that can be downloaded."""
 
     url: str
-    file: str  # its name below <data root>/weights
-    sha256: str  # or its first digits
+    file: str  # its name in <data root>/weights
+    sha256: str  # hex digits, or the first few
     classes: int
-    accuracy: float | None  # as published, on the test images of what it was trained on
-    mean: tuple[float, float, float] | None = None  # of its input on [0, 1] pixels; None: it takes those as they are
+    accuracy: float | None  # as published, a fraction, on the test images of its training distribution
+    mean: tuple[float, float, float] | None = None  # of its training pixels in [0, 1]; None: inputs are not normalised
     std: tuple[float, float, float] | None = None
 
 
@@ -60,21 +60,21 @@ PUBLISHED: Mapping[str, Published] = {
 
 
 def default(model: str) -> str:
-    """Where a model's weights come from unless a suite says: the hub where they are published, else training."""
+    """Where a model's weights come from by default: "hub" if they are published, else "pretrain"."""
     return "hub" if model in PUBLISHED else "pretrain"
 
 
 def normalised(model: str) -> Callable[[Tensor], Tensor]:
-    """The input that a model takes, from pixels on [0, 1], (K, 3, H, W): the ImageNet models' is standardised."""
-    known = PUBLISHED.get(model)
-    if known is None or known.mean is None or known.std is None:
+    """A model's normalisation of pixels in [0, 1], (K, 3, H, W): standardised for ImageNet models, else unchanged."""
+    published = PUBLISHED.get(model)
+    if published is None or published.mean is None or published.std is None:
         return lambda x: x
-    mean, std = (torch.tensor(values)[:, None, None] for values in (known.mean, known.std))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (published.mean, published.std))
     return lambda x: (x - mean.to(x.device)) / std.to(x.device)
 
 
 def file_of(model: str, weights: str, root: Path) -> Path:
-    """The file of a model's given weights: a path as it is, the hub's below the data root; it need not be there."""
+    """The path of a model's weights, which need not exist: ``weights`` itself, or a file in the data root for "hub"."""
     if weights != "hub":
         return Path(weights)
     if model not in PUBLISHED:
@@ -83,7 +83,7 @@ def file_of(model: str, weights: str, root: Path) -> Path:
 
 
 def obtain(model: str, weights: str, root: Path) -> Path:
-    """The file of a model's given weights, downloaded where it is the hub's and missing; raises UserError."""
+    """The path of a model's weights, downloaded if they are the hub's and missing; raises UserError."""
     path = file_of(model, weights, root)
     if weights == "hub":
         try:
@@ -96,75 +96,76 @@ def obtain(model: str, weights: str, root: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by key, without the wrappings and prefixes of trainers; raises UserError."""
+    """The tensors of a checkpoint by key, without the nesting and key prefixes of trainers; raises UserError."""
     content = _content(path)
-    for _ in range(WRAPPINGS):
-        inner = [content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)]
-        content = inner[0] if inner else content
+    for _ in range(MAX_NESTING):
+        nested = [content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)]
+        content = nested[0] if nested else content
     for prefix in ("module.", "model."):
         if content and all(str(key).startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): value for key, value in content.items()}
-    wrong = [f"{key!s:.80}" for key, value in content.items() if not (isinstance(key, str) and _is_plain(value))]
-    if wrong or not content:
-        raise UserError(f"weights {path}: not a state dict of tensors{_some(': ', wrong)}")
+    invalid = [f"{key!s:.80}" for key, value in content.items() if not (isinstance(key, str) and _is_plain(value))]
+    if invalid or not content:
+        raise UserError(f"weights {path}: not a state dict of tensors{_listed(': ', invalid)}")
     return dict(content)
 
 
 def load(net: nn.Module, path: Path, new_head: bool) -> bool:
-    """Loads a checkpoint into a network and says whether its head came with it.
+    """Loads a checkpoint into a network; returns whether its head was loaded too.
 
-    Where ``new_head``, a head of another number of classes is left out, and the network keeps its own. Raises UserError
-    where keys are missing, too many or of another shape.
+    With ``new_head``, a head for another number of classes is skipped, and the network's own is kept. Raises UserError
+    if keys are missing or unexpected, or if a tensor has another shape, another kind of number, or is not finite.
     """
-    state, own, head = read(path), net.state_dict(), head_of(net)
-    mine = {key: value for key, value in own.items() if key in (f"{head}.weight", f"{head}.bias")}
+    state, current, head = read(path), net.state_dict(), head_of(net)
     outputs = state.get(f"{head}.weight", torch.empty(0)).shape[:1].numel()
-    classes = len(own[f"{head}.weight"])
+    classes = len(current[f"{head}.weight"])
     fits = outputs in (0, classes)
     if not fits and not new_head:
         raise UserError(f"weights {path}: its model has {outputs} outputs, the task has {classes} classes")
-    state = state if fits else state | mine
-    # Files older than this counter, which nothing here reads, do without it.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in own]
-    other = [
+    if not fits:
+        state |= {key: value for key, value in current.items() if key in (f"{head}.weight", f"{head}.bias")}
+    # Older files lack BatchNorm's counter, which nothing here reads.
+    missing = [key for key in current if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in current]
+    shapes = [
         f"{key} {tuple(state[key].shape)} for {tuple(value.shape)}"
-        for key, value in own.items()
+        for key, value in current.items()
         if key in state and state[key].shape != value.shape
     ]
-    if missing or extra or other:
-        found = [_some("missing keys ", missing), _some("extra keys ", extra), _some("other shapes ", other)]
-        raise UserError(f"weights {path}: do not fit the model: {'; '.join(filter(None, found))}")
-    strange = [
+    if missing or unexpected or shapes:
+        lists = {"missing keys ": missing, "unexpected keys ": unexpected, "other shapes ": shapes}
+        misfits = "; ".join(_listed(label, keys) for label, keys in lists.items() if keys)
+        raise UserError(f"weights {path}: do not fit the model: {misfits}")
+    invalid = [
         key
-        for key, value in own.items()
+        for key, value in current.items()
         if key in state
         and not (
             state[key].is_floating_point() == value.is_floating_point() and state[key].to(value.dtype).isfinite().all()
         )
     ]
-    if strange:
-        raise UserError(f"weights {path}: not numbers, or not of the model's type, in {_some('', strange)}")
-    net.load_state_dict(own | state)
+    if invalid:
+        raise UserError(f"weights {path}: not finite, or not of the model's type: {_listed('', invalid)}")
+    net.load_state_dict(current | state)
     return fits
 
 
 def head_of(net: nn.Module) -> str:
-    """The name of the classifier: the last linear map."""
+    """The name of the classifier: the last nn.Linear."""
     names: list[str] = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     return names[-1]
 
 
 def unpack(path: Path, device: torch.device | str = "cpu") -> Any:
-    """The tensors and plain values of a file that torch.save wrote: runs no code of it; raises UserError."""
+    """The tensors and plain values of a file written by torch.save, without running code in it; raises UserError."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as file:
-                held = sum(part.file_size for part in file.infolist())
-                if held > path.stat().st_size:  # torch.save compresses nothing
-                    raise ValueError(f"it would unpack to {held} bytes")
-                if wrong := file.testzip():  # torch does not look at the checksums
-                    raise ValueError(f"{wrong} is damaged")
+                unpacked = sum(part.file_size for part in file.infolist())
+                if unpacked > path.stat().st_size:  # torch.save does not compress
+                    raise ValueError(f"it would unpack to {unpacked} bytes")
+                if damaged := file.testzip():  # torch does not verify the checksums
+                    raise ValueError(f"{damaged} is damaged")
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -191,12 +192,12 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is a tensor with its numbers in memory, which sparse, quantised and meta tensors are not."""
+    """Whether a value is a dense, real tensor in memory: not sparse, quantised, complex or meta."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
         return False
     return not (value.is_quantized or value.is_complex())
 
 
-def _some(before: str, names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{before}{', '.join(names[:SHOWN])}{more}" if names else ""
+def _listed(label: str, names: list[str]) -> str:
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f"{label}{', '.join(names[:MAX_SHOWN])}{more}" if names else ""

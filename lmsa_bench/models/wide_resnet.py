@@ -9,7 +9,7 @@ from lmsa_bench.models.layered import LayeredModel
 
 
 class BasicBlock(nn.Module):
-    """Two pre-activated 3x3 convolutions and a shortcut; (K, inputs, H, W) to (K, outputs, H/stride, W/stride)."""
+    """Two pre-activation 3x3 convolutions and a shortcut; (K, inputs, H, W) to (K, outputs, H/stride, W/stride)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -21,14 +21,14 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pre = torch.relu(self.bn1(x))
-        # The shortcut's convolution reads the activated input, the identity the raw one.
+        # A convolutional shortcut takes the activated input, an identity shortcut the raw one.
         shortcut = x if self.convShortcut is None else self.convShortcut(pre)
         states: Tensor = shortcut + self.conv2(torch.relu(self.bn2(self.conv1(pre))))
         return states
 
 
 class NetworkBlock(nn.Module):
-    """``count`` basic blocks, of which the first changes width and resolution."""
+    """``count`` basic blocks, the first of which changes width and resolution."""
 
     def __init__(self, count: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class WideResNet(nn.Module):
     def __init__(self, depth: int, width: int, classes: int, channels: int, stem_stride: int) -> None:
         super().__init__()
         if (depth - 4) % 6:
-            raise ValueError(f"a wide ResNet's depth is 6k + 4, not {depth}")
+            raise ValueError(f"depth of a wide ResNet: expected 6k + 4, got {depth}")
         count, widths = (depth - 4) // 6, [16, 16 * width, 32 * width, 64 * width]
         self.conv1 = nn.Conv2d(channels, widths[0], 3, stem_stride, 1, bias=False)
         self.block1 = NetworkBlock(count, widths[0], widths[1], 1)
@@ -66,7 +66,7 @@ class WideResNet(nn.Module):
 
 
 class PooledClassifier(nn.Module):
-    """The fc layer's map: norm, ReLU and global pool, which stay frozen, and the classifier that is its θ."""
+    """The fc layer: norm, ReLU and global pooling, frozen, then the classifier; (K, C, H, W) to (K, classes)."""
 
     def __init__(self, bn: nn.Module, fc: nn.Module) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class PooledClassifier(nn.Module):
 
 
 def wide_resnet(depth: int, width: int, classes: int, channels: int = 3, stem_stride: int = 1) -> LayeredModel:
-    """A WRN cut into the paper's four layers (appendix A.2.4): conv1 joins block1, fc's θ is the classifier alone."""
+    """A WRN cut into the paper's four layers (appendix A.2.4): conv1 is in block1; fc's θ is only the classifier."""
     net = WideResNet(depth, width, classes, channels, stem_stride)
     layers = {
         "block1": nn.Sequential(net.conv1, net.block1),
@@ -95,10 +95,10 @@ def wrn_28_10(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
 
 
 def wrn_16_1(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
-    """WRN-16-1, 0.18 M parameters: the paper's cut on colour images without a GPU."""
+    """WRN-16-1, 0.18 M parameters: the paper's cut for colour images without a GPU."""
     return wide_resnet(16, 1, classes, input_shape[0])
 
 
 def wrn_10_1(classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
-    """WRN-10-1 with a stride-2 stem, 78 k parameters: the model of the small suites."""
+    """WRN-10-1 with a stride-2 stem, 78 k parameters: the small suites' convolutional network."""
     return wide_resnet(10, 1, classes, input_shape[0], stem_stride=2)

@@ -3,8 +3,6 @@
 import hashlib
 import math
 import mmap
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from lmsa_bench.atomic import replacing
 from lmsa_bench.errors import UserError
 from lmsa_bench.tasks.task import Split
 
@@ -46,18 +45,10 @@ def write(path: Path, images: Tensor, labels: Tensor, recipe: str = "") -> str:
             metadata={"shape": shape, "fingerprint": fingerprint, "recipe": recipe},
         ),
     )
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                with pa.ipc.new_file(file, batch.schema) as writer:
-                    writer.write_batch(batch)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path, durable=True) as file, pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return fingerprint

@@ -1,4 +1,4 @@
-"""The mathematics on networks with curvature: derivatives against finite differences and against written-out forms."""
+"""The mathematics on nonlinear networks: derivatives against finite differences and against explicit formulas."""
 
 import math
 
@@ -57,7 +57,7 @@ def test_a_trajectory_from_a_later_start_is_the_same():
 
 
 def explicit(x, p):
-    """Eq. 8 and 9 as printed, for states as columns: X (d, K), P (d', K)."""
+    """The terms of eq. 8 and 9 as printed, for states as columns: X (d_n, K), P (d_{n+1}, K)."""
     r = p @ x.T
     return (p.T @ r @ x).square().sum(), r.square().sum(), p @ x.T @ x
 
@@ -68,8 +68,8 @@ def test_flat_gram_matrices_equal_the_explicit_form(samples):
     t = trajectory(model, x, y)
     for n in range(len(model)):
         step = criteria.flat(t.state(n), t.state(n + 1), t.costate(n + 1))
-        prx2, r2, push = explicit(t.state(n).T, t.costate(n + 1).T)
-        for ours, theirs in zip(step, (r2, prx2, push.T), strict=True):
+        prx2, r2, direction = explicit(t.state(n).T, t.costate(n + 1).T)
+        for ours, theirs in zip(step, (r2, prx2, direction.T), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
 
 
@@ -84,12 +84,12 @@ def test_position_equals_the_explicit_form_on_images():
             factor = x_n.shape[2] // x_next.shape[2]
             pooled = x_n if factor == 1 else nn.functional.avg_pool2d(x_n, factor)
             columns_x, columns_p = (s.permute(1, 0, 2, 3).reshape(s.shape[1], -1) for s in (pooled, p))
-        prx2, r2, push = explicit(columns_x, columns_p)
+        prx2, r2, direction = explicit(columns_x, columns_p)
         step = criteria.position(x_n, x_next, p)
         torch.testing.assert_close(step.r2, r2, rtol=1e-12, atol=0)
         torch.testing.assert_close(step.prx2, prx2, rtol=1e-10, atol=0)
-        found = step.push.T if x_next.ndim == 2 else step.push.permute(1, 0, 2, 3).reshape(x_next.shape[1], -1)
-        torch.testing.assert_close(found, push, rtol=1e-10, atol=1e-14)
+        columns = step.direction.T if x_next.ndim == 2 else step.direction.transpose(0, 1).flatten(1)
+        torch.testing.assert_close(columns, direction, rtol=1e-10, atol=1e-14)
 
 
 def test_position_of_a_vision_transformer_takes_patches_and_leaves_the_class_token():
@@ -102,12 +102,12 @@ def test_position_of_a_vision_transformer_takes_patches_and_leaves_the_class_tok
     patches = [
         x[k, 0, i : i + 2, j : j + 2].flatten() for k in range(2) for i in range(0, 8, 2) for j in range(0, 8, 2)
     ]
-    prx2, r2, push = explicit(torch.stack(patches).T, p[:, 1:].reshape(-1, p.shape[2]).T)
+    prx2, r2, direction = explicit(torch.stack(patches).T, p[:, 1:].reshape(-1, p.shape[2]).T)
     step = criteria.position(x, t.state(1), p)
     torch.testing.assert_close(step.r2, r2)
     torch.testing.assert_close(step.prx2, prx2)
-    torch.testing.assert_close(step.push[:, 1:].reshape(-1, p.shape[2]).T, push)
-    assert not step.push[:, 0].any()
+    torch.testing.assert_close(step.direction[:, 1:].reshape(-1, p.shape[2]).T, direction)
+    assert not step.direction[:, 0].any()
     assert len(predicted_loss("position")(model, [(x, y)]).values) == 12
 
 
@@ -149,7 +149,7 @@ def test_a_loss_without_gradient_predicts_itself():
 
 
 def test_rgn_and_snr_by_hand():
-    # One layer y = w x per "network" of two scalar layers a, b on x: J = ½(t − b a x)², with a = 2, b = 1, t = 0.
+    # Two scalar layers a, b on a scalar x: J = ½(t − b a x)² with a = 2, b = 1, t = 0.
     source = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
     model = LayeredModel(source, {"a": source[0], "b": source[1]})
     model.parameters_of(0)[0].data.fill_(2.0)
@@ -177,8 +177,8 @@ def test_criteria_leave_parameters_and_buffers_alone():
 
 @pytest.mark.parametrize("costate_penalty", [True, False])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_gradient_of_the_augmented_hamiltonian_written_out(costate_penalty, reduction):
-    # One layer g(x) = tanh(W x + b): (∂g/∂x)ᵀ p = Wᵀ (p ∘ (1 − g²)), all written by hand.
+def test_gradient_of_the_augmented_hamiltonian_against_the_explicit_form(costate_penalty, reduction):
+    # One layer g(x) = tanh(W x + b): (∂g/∂x)ᵀ p = Wᵀ (p ∘ (1 − g²)), all by hand.
     torch.manual_seed(1)
     linear = nn.Linear(4, 3).double()
     x, x_next, p, p_next = (torch.randn(5, d, dtype=torch.float64) for d in (4, 3, 4, 3))
@@ -218,7 +218,7 @@ def test_augmented_hamiltonian_at_the_snapshot_is_the_hamiltonian():
             torch.testing.assert_close(ours, -theirs, rtol=1e-8, atol=1e-10)
 
 
-def test_msa_steps_equal_adam_on_the_written_hamiltonian():
+def test_msa_steps_equal_adam_on_the_augmented_hamiltonian():
     model, x, y = wrn()
     twin, _, _ = wrn()
     MSA(model, lr=0.01, rho=0.1, inner_steps=3).step(x, y, [0, 2])
@@ -234,31 +234,31 @@ def test_msa_steps_equal_adam_on_the_written_hamiltonian():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_msa_lowers_the_loss_it_is_given():
+def test_msa_lowers_the_loss():
     model, x, y = wrn()
     update = MSA(model, lr=0.01, rho=0.01)
     losses = [update.step(x, y, [1]).item() for _ in range(5)]
     assert losses[-1] < losses[0]
 
 
-def test_msa_can_start_its_optimiser_anew_on_each_batch():
+def test_msa_can_reset_its_optimiser_on_each_batch():
     model, x, y = wrn()
-    kept, anew = MSA(model, lr=1e-3, rho=0.1), MSA(model, lr=1e-3, rho=0.1, reset_state=True)
-    for update, steps in ((kept, 10.0), (anew, 5.0)):
+    kept, reset = MSA(model, lr=1e-3, rho=0.1), MSA(model, lr=1e-3, rho=0.1, reset_state=True)
+    for update, steps in ((kept, 10.0), (reset, 5.0)):
         for _ in range(2):
             update.step(x, y, [3])
         assert {float(state["step"]) for state in update.optimizer.state.values()} == {steps}
 
 
 @pytest.mark.parametrize("keep_state", [True, False])
-def test_adam_moments_of_a_layer_that_leaves(keep_state):
+def test_adam_moments_of_a_layer_that_is_no_longer_tuned(keep_state):
     model, x, y = wrn()
     update = Adam(model, lr=1e-3, keep_state=keep_state)
     for n in (0, 1):
         model.tune_only([n])
         update.step(x, y, [n])
-    held = [all(p in update.optimizer.state for p in model.parameters_of(n)) for n in range(4)]
-    assert held == [keep_state, True, False, False]
+    has_moments = [all(p in update.optimizer.state for p in model.parameters_of(n)) for n in range(4)]
+    assert has_moments == [keep_state, True, False, False]
 
 
 def test_adam_equals_torch_adam_on_the_whole_network():

@@ -106,7 +106,7 @@ def test_a_download_that_was_cut_goes_on(tmp_path, small_cifar10, server, capsys
     server.cut, server.ranges = 5000, ranges
     command = ["fetch", "cifar10", "--data", tmp_path, "--url", server.url]
     status, error = run(capsys, *command)
-    assert status == 2 and f"cut off after 5000 of {whole} bytes: run the same command again" in error
+    assert status == 2 and f"interrupted after 5000 of {whole} bytes: run the same command again" in error
     part = tmp_path / "downloads" / "cifar-10-python.tar.gz.part"
     assert part.stat().st_size == 5000
     server.cut = None
@@ -191,7 +191,7 @@ def test_an_archive_of_class_folders_is_placed_by_corruption_and_sealed(tmp_path
         (["fetch", "cifr10"], "unknown data set 'cifr10': did you mean 'cifar10'"),
         (["fetch", "imagenet"], "no public address"),
         (["fetch", "imagenet_c", "nois.tar"], "no file 'nois.tar': did you mean 'noise.tar'"),
-        (["fetch", "cifar10", "--url", "http://127.0.0.1:9"], "cannot be reached"),
+        (["fetch", "cifar10", "--url", "http://127.0.0.1:9"], "unreachable"),
         (["verify", "cifar10"], "7 files are missing or wrong: get it with"),
         (["prepare", "cifar10"], "data_batch_1 is missing: get it with 'python -m lmsa_bench.data fetch cifar10'"),
         (["prepare", "cifar10_c"], "gaussian_noise.npy is missing"),
@@ -207,7 +207,7 @@ def test_a_users_mistake_is_one_line(tmp_path, capsys, arguments, text):
 
 def test_a_missing_page_is_one_line(tmp_path, server, capsys):
     status, error = run(capsys, "fetch", "cifar10", "--data", tmp_path, "--url", server.url)
-    assert status == 2 and "answers 404" in error
+    assert status == 2 and "returned 404" in error
 
 
 def test_a_re_encoded_copy_is_refused_until_asked_for(tmp_path, capsys):

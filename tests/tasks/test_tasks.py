@@ -102,7 +102,7 @@ def test_preparing_twice_writes_the_same_bytes(data_root, tmp_path):
         task.prepare(data_root)
         assert task.fingerprint(root) == task.fingerprint(data_root)
     files = sorted(path.relative_to(root) for path in root.rglob("*.arrow"))
-    assert len(files) == 10 and not list(root.rglob("*.tmp"))
+    assert len(files) == 10 and not list(root.rglob(".*.arrow.*"))
     written = {file: (root / file).stat().st_mtime_ns for file in files}
     for file in files:
         assert (root / file).read_bytes() == (data_root / file).read_bytes()
