@@ -41,7 +41,8 @@ def smallest(name: str, values: Sequence[float], beside: Mapping[str, Sequence[f
     finite = [n for n, value in enumerate(values) if math.isfinite(value)]
     if not finite:
         raise UserError(f"{name} is not finite for any layer: {', '.join(f'{value}' for value in values)}")
-    logged = {key: [_bounded(value) for value in listed] for key, listed in {name: values, **(beside or {})}.items()}
+    ranked = [value if math.isfinite(value) else math.inf for value in values]  # -∞ is no best value either
+    logged = {key: [_bounded(value) for value in listed] for key, listed in {name: ranked, **(beside or {})}.items()}
     return Scores(logged[name], min(finite, key=values.__getitem__), logged)
 
 

@@ -11,6 +11,8 @@ from lmsa_bench.control.state_views import STATE_VIEWS, StateView, View
 from lmsa_bench.control.trajectory import Loss, Trajectory, cross_entropy, trajectory
 from lmsa_bench.models.layered import LayeredModel
 
+AVERAGED = 3  # of the names below, over the batches; the others are the first batch's
+NAMES = ("predicted_loss", "rho_hat", "loss", "loss_after", "step_error", "rho_ratio")
 SAMPLES = 16  # whose steps are taken together in the view ``sample``: each has parameters of its own
 
 
@@ -30,23 +32,25 @@ def predicted_loss(
 
     - ``rho_hat``: c · ρ̂_n, in the view ``sample`` the mean over samples; 0 where r_n or J is 0 and there is no step;
     - ``loss``: J / K before the step;
-    - with ``diagnose`` also what the step does when it is taken, θ_n − (1/(c · ρ̂_n)) ∂J/∂θ_n, which is eq. 10's for a
-      linear layer: ``loss_after`` = J / K after it, ``step_error`` = |Ĵ_n − J after it| / K, and ``rho_ratio`` =
-      c · ρ̂_n/ρ*_n with ρ*_n = gᵀHg/gᵀg, the curvature of J along its gradient g = ∂J/∂θ_n; in a deep linear network
-      that is eq. 12's ρ*_n. Below 0, J curves down along g; far from 1, the step is too short (above) or too long.
-      The view ``sample`` takes each sample's step alone. Costs a double backward per layer and batch.
+    - with ``diagnose`` also what the step does when it is taken, on the first batch alone, since it costs a double
+      backward a layer. The step is θ_n − (1/(c · ρ̂_n)) ∂J/∂θ_n, eq. 10's for a linear layer; the view ``sample`` takes
+      each sample's alone. ``loss_after`` = J / K after it, ``step_error`` = |Ĵ_n − J after it| / K, and ``rho_ratio`` =
+      c · ρ̂_n/ρ*_n, ρ*_n = gᵀHg/gᵀg the curvature of J along its gradient g = ∂J/∂θ_n, in a deep linear network
+      eq. 12's ρ*_n. Below 1 the step is longer than the best one of a quadratic J, below 0 J curves down along g.
     """
     view = STATE_VIEWS[state_view]
 
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
-        names = ["predicted_loss", "rho_hat", "loss", *(["loss_after", "step_error", "rho_ratio"] if diagnose else [])]
+        layers = range(len(model))
         rows = [
-            torch.stack([torch.stack(_predict(model, t, n, view, c, loss, y, diagnose)) for n in range(len(model))])
-            for x, y in first(tuning, batches)
+            torch.stack([torch.stack(_predict(model, t, n, view, c, loss, y, diagnose and i == 0)) for n in layers])
+            for i, (x, y) in enumerate(first(tuning, batches))
             for t in [trajectory(model, x, y, loss)]
         ]
-        columns = dict(zip(names, torch.stack(rows).mean(0).T.tolist(), strict=True))
-        return smallest("predicted_loss", columns.pop("predicted_loss"), columns)
+        means = torch.stack([row[:, :AVERAGED] for row in rows]).mean(0)
+        columns = torch.cat([means, rows[0][:, AVERAGED:]], 1).T.tolist()
+        logged = dict(zip(NAMES, columns, strict=False))
+        return smallest(NAMES[0], logged.pop(NAMES[0]), logged)
 
     return score
 

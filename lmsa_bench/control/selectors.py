@@ -59,7 +59,7 @@ def best(criterion: Criterion, name: str | None = None) -> Selector:
             if not all(map(math.isfinite, values)):
                 shown = ", ".join(f"{value:g}" for value in values)
                 raise UserError(
-                    f"{what} is {shown}: not finite; control.criteria's smallest and largest rank that last"
+                    f"{what} is not finite: {shown} (smallest and largest of control.criteria allow for it)"
                 )
         return Selection((scores.best,), logged)
 

@@ -75,6 +75,35 @@ def test_criterion_agrees_with_the_linear_network(samples, state_view):
     assert scores.best == expected.index(min(expected))
 
 
+@pytest.mark.parametrize("samples", [1, 2, 7])
+@pytest.mark.parametrize("state_view", ["flat", "position"])
+@pytest.mark.parametrize("c", [0.01, 1.0, 10.0])
+def test_the_step_that_is_taken_leaves_the_predicted_loss(samples, state_view, c):
+    # Proposition 3.1 at the step itself, and ρ* of proposition 3.2 from second derivatives alone.
+    thetas, x, y, model = network(samples)
+    before = [theta.clone() for theta in model.parameters()]
+    logged = predicted_loss(state_view, c, loss=squared_error, diagnose=True)(model, [(x.T, y.T)]).logged
+    layers = [theory.linear_layer(thetas, x, y, n) for n in range(3)]
+    expected = [(layer.predicted_loss(c * layer.rho_hat) / samples).item() for layer in layers]
+    assert logged["loss_after"] == pytest.approx(expected, rel=1e-10)
+    assert all(error <= 1e-10 * loss for error, loss in zip(logged["step_error"], expected, strict=True))
+    ratios = [(c * layer.rho_hat / layer.rho_star).item() for layer in layers]
+    assert logged["rho_ratio"] == pytest.approx(ratios, rel=1e-8)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+
+
+def test_each_samples_own_step_leaves_its_predicted_loss():
+    thetas, x, y, model = network(7)
+    logged = predicted_loss("sample", 0.5, loss=squared_error, diagnose=True)(model, [(x.T, y.T)]).logged
+    for n in range(3):
+        alone = [theory.linear_layer(thetas, x[:, k : k + 1], y[:, k : k + 1], n) for k in range(7)]
+        after = sum(one.predicted_loss(0.5 * one.rho_hat).item() for one in alone) / 7
+        assert logged["loss_after"][n] == pytest.approx(after, rel=1e-10)
+        assert logged["step_error"][n] <= 1e-10 * after
+        ratio = sum((0.5 * one.rho_hat / one.rho_star).item() for one in alone) / 7
+        assert logged["rho_ratio"][n] == pytest.approx(ratio, rel=1e-8)
+
+
 def test_costates_of_the_linear_network():
     thetas, x, y, model = network(7)
     t = trajectory(model, x.T, y.T, squared_error)

@@ -19,13 +19,17 @@ COUNTS = {
     "digits_super": (20, 10, 60),
     "digits_random": (20, 10, 60),
     "digits_masked": (20, 10, 60),
+    "digits_bright_c": (20, 10, 60),
+    "digits_permuted": (20, 10, 60),
+    "digits_regrouped": (20, 10, 60),
     "digit_pairs_c": (5, 5, 15),
+    "digit_pairs_bright": (5, 5, 15),
     "fashion_c": (100, 10, 890),
     "fashion_flip": (100, 10, 890),
     "fashion_super": (100, 10, 890),
     "fashion_pairs_c": (5, 10, 40),
 }
-PAIRS = {"digit_pairs_c", "fashion_pairs_c"}
+PAIRS = {"digit_pairs_c", "digit_pairs_bright", "fashion_pairs_c"}
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +111,7 @@ def test_preparing_twice_writes_the_same_bytes(data_root, tmp_path):
     for file in files:
         assert (root / file).read_bytes() == (data_root / file).read_bytes()
     for name in COUNTS:
-        TASKS.get(name)().prepare(root)
+        TASKS.get(name)().prepare(root)  # development adds its own files and leaves the others alone
     assert written == {file: (root / file).stat().st_mtime_ns for file in files}
 
 
@@ -137,6 +141,22 @@ def test_flip_labels_are_nine_minus_the_label(name, data_root):
     for split in task.splits(data_root, "", 0):
         for image, label in zip(split.images.numpy(), split.labels.tolist(), strict=True):
             assert label == 9 - labels[image.tobytes()]
+
+
+def test_the_development_tasks_are_none_of_the_reported_ones(data_root):
+    tasks = {name: TASKS.get(name)() for name in COUNTS if name.startswith("digit")}
+    for task in tasks.values():
+        task.prepare(data_root)
+    assert not set(tasks["digits_bright_c"].variants) & set(tasks["digits_c"].variants)
+    target, permuted = (tasks[name].splits(data_root, "", 0).test for name in ("digits_flip", "digits_permuted"))
+    labels = {image.tobytes(): 9 - y for image, y in zip(target.images.numpy(), target.labels.tolist(), strict=True)}
+    shown = [
+        (labels.get(i.tobytes()), y) for i, y in zip(permuted.images.numpy(), permuted.labels.tolist(), strict=True)
+    ]
+    pairs = {(old, new) for old, new in shown if old is not None}
+    assert len(pairs) == 10 and all(new == (old + 4) % 10 and new not in (old, 9 - old) for old, new in pairs)
+    assert tasks["digits_regrouped"].source.data != tasks["digits_super"].source.data
+    assert tasks["digit_pairs_bright"].variants != tasks["digit_pairs_c"].variants
 
 
 def test_variants_split_the_same_originals(data_root):
@@ -175,7 +195,7 @@ def test_tasks_of_one_source_share_its_model():
     assert fashion.fashion_c().source == fashion.fashion_flip().source
     # The data's name decides which source model is reused, so another training set has another name.
     tasks = [TASKS.get(name)() for name in COUNTS]
-    assert len({task.source.data for task in tasks}) == 6
+    assert len({task.source.data for task in tasks}) == 8
 
 
 def test_too_few_images_of_a_class_are_a_users_error():
