@@ -38,10 +38,11 @@ class ImageSet:
     def prepare(self, root: Path) -> None:
         """Writes the pools and the corrupted target pools below the data root, where they are not there yet."""
         parts = ("source", "holdout", "target", *self.strengths)
-        if all(self._is_current(root, part) for part in parts):
+        missing = [part for part in parts if not self._is_current(root, part)]
+        if not missing:
             return
         pools = self.pools(root)
-        for part in parts:
+        for part in missing:
             if part in pools:
                 split = pools[part]
             else:
