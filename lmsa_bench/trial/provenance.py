@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from lmsa_bench.errors import PACKAGE, without_password
 from lmsa_bench.trial.spec import Value
@@ -38,7 +39,9 @@ def of_process() -> dict[str, Value]:
 def _command() -> str:
     """The command line as a user types it; a script's or notebook's is its own."""
     module = sys.modules["__main__"].__spec__
-    program = ["python", "-m", module.name.removesuffix(".__main__")] if module is not None else sys.argv[:1]
+    program = (
+        ["python", "-m", module.name.removesuffix(".__main__")] if module is not None else [Path(sys.argv[0]).name]
+    )
     return " ".join([*program, *sys.argv[1:]])
 
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import toy
 import torch
+import toy
 
 from lmsa_bench.local import ready
 from lmsa_bench.methods import METHODS
