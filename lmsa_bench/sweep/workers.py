@@ -165,7 +165,7 @@ def _storage(uri: str | None) -> Storage | None:
 def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | Failure]:
     """Makes the trials' source models, each once; by trial id its facts, or why there is no model."""
 
-    @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES, retry_exceptions=list(PASSING))
+    @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES, retry_exceptions=True)
     def make(first: Sequence[Trial], dump: Path) -> list[SourceFacts] | Failure:
         try:
             device = set_up(orders.plugins, 1, orders.gpus)

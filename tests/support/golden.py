@@ -1,4 +1,4 @@
-"""Tiny trials in float64 whose figures a file holds:  python tests/support/golden.py  writes it anew and says what changed.
+"""Tiny trials in float64 whose figures a file holds:  python tests/support/golden.py  rewrites it, with what changed.
 
 Every random number is made of integers, which are the same on every CPU, and float64 leaves rounding below 1e-9.
 """
