@@ -92,11 +92,11 @@ class Measures:
         return {name: places for name, places in scored.items() if places}
 
     def layers(self, task: str) -> dict[int, "Row"]:
-        """The rows that tune one layer alone, by that layer."""
+        """The rows declared as truth, by the one layer that each tunes."""
         found: dict[int, Row] = {}
         for row in self.suite.rows:
             tuned = {m.layers for part in self.chosen(row, task) for m in part if m.train_loss is not None}
-            if row.each and len(tuned) == 1 and len(layers := tuned.pop()) == 1:
+            if row.truth and len(tuned) == 1 and len(layers := tuned.pop()) == 1:
                 found.setdefault(layers[0], row)
         return dict(sorted(found.items()))
 

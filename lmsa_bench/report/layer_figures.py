@@ -43,7 +43,7 @@ def layers(report: Report) -> "Figure | None":
 
 def _bars(axes: "Axes", measures: Measures, task: str, accuracy: bool) -> None:
     alone = measures.layers(task)
-    others = [row for row in measures.suite.rows if not row.each]
+    others = [row for row in measures.suite.rows if not row.truth]
     bars = []
     for label, row, colour in [(str(n), row, COLOURS[0]) for n, row in alone.items()] + [
         (row.name, row, COLOURS[1]) for row in others

@@ -51,6 +51,7 @@ _ROW: dict[str, Any] = {
     "tasks": (list[str], None),
     "ranked": (bool, True),
     "each": (str | list[str], []),
+    "truth": (bool, False),
     "task_grids": (dict[str, dict[str, Any]], {}),
 }
 _RESOURCES: dict[str, Any] = {
@@ -88,7 +89,7 @@ def load(name: str, seeds: int | None = None) -> Suite:
             )
             if name in [row.name for row in rows]:
                 raise UserError(f"{at}: there is another row {name!r}; name this one otherwise")
-            rows.append(Row(name, fields["ranked"], averaged, frozenset(t.configuration for t in some), each))
+            rows.append(Row(name, fields["ranked"], averaged, frozenset(t.configuration for t in some), each, fields["truth"]))
         if len(own) <= most:
             trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
         if len(own) > most or len(trials) > MOST_TRIALS:

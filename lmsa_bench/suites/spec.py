@@ -18,6 +18,7 @@ class Row:
     averaged: tuple[str, ...]  # hyper-parameters whose values are averaged over, not chosen from (LIFT's order)
     configurations: frozenset[str]  # Trial.configuration
     each: tuple[tuple[str, Value], ...] = ()  # hyper-parameters that have a row of their own for each value: this one's
+    truth: bool = False  # tunes one layer alone, to judge criteria by
 
 
 @dataclass(frozen=True)

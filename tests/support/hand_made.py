@@ -43,6 +43,7 @@ def suite_of(
     unranked: Sequence[str] = (),
     averaged: Mapping[str, tuple[str, ...]] | None = None,
     each: Mapping[str, tuple[tuple[str, Value], ...]] | None = None,
+    truths: Sequence[str] = (),
 ) -> Suite:
     """A suite whose rows are these trials."""
     trials = {e.trial.id: e.trial for entries in rows.values() for e in entries}
@@ -56,6 +57,7 @@ def suite_of(
                 (averaged or {}).get(name, ()),
                 frozenset(e.trial.configuration for e in es),
                 (each or {}).get(name, ()),
+                name in truths,
             )
             for name, es in rows.items()
         ),

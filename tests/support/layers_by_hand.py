@@ -35,5 +35,5 @@ def layer_rows(entries):
 def measured(criteria, layers):
     groups = criteria | layer_rows(layers)
     each = {name: (("n", int(name[-1])),) for name in groups if name.startswith("layer")}
-    suite = suite_of(groups, each=each)
+    suite = suite_of(groups, each=each, truths=list(each))
     return suite, rows([entry for group in groups.values() for entry in group])
