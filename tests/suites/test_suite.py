@@ -218,3 +218,17 @@ def test_any_text_loads_or_ends_in_a_user_error(tmp_path, text, at):
         suite.load(str(path))
     except UserError as error:
         assert str(error)
+
+
+def test_variants_of_one_method_are_ranked_only_where_asked(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "suite: s\ntasks: [digits_flip]\nseeds: 1\nrows:\n  lmsa:\n  lmsa_literal: {method: lmsa, grid: {c: 1}}\n"
+        "  lmsa_too: {method: lmsa, ranked: true, grid: {c: 2}}\n  full: {ranked: false, grid: {lr: 0.1}}\n"
+    )
+    assert {row.name: row.ranked for row in suite.load(str(path)).rows} == {
+        "lmsa": True,
+        "lmsa_literal": False,
+        "lmsa_too": True,
+        "full": False,
+    }
