@@ -91,7 +91,7 @@ def fetch(data: DataSet, root: Path, files: Sequence[str] = (), url: str = "", v
         if name not in known:
             raise UserError(f"{data.name}: no file {name!r}: {nearest(name, known)}")
     for archive in [known[name] for name in files] or [a for a in data.archives if not a.optional]:
-        if all((root / data.folder / name).exists() for name in archive.holds):
+        if all((root / data.folder / name).exists() for name in archive.members):
             print(f"{data.name}: {archive.name} is already fetched")
             continue
         checksums, path = archive.checksums if verify else {}, root / "downloads" / archive.name
@@ -110,12 +110,12 @@ def place(data: DataSet, root: Path, archive: Archive, path: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not archive.name.endswith((".tar", ".tar.gz")):
-            os.replace(path, folder / archive.holds[0])
+            os.replace(path, folder / archive.members[0])
             return
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             with tarfile.open(path, "r:gz" if archive.name.endswith(".gz") else "r:") as tar:
                 tar.extractall(scratch, filter=_plain)
-            for name in archive.holds:
+            for name in archive.members:
                 matches = [match for depth in ("", "*/", "*/*/") for match in Path(scratch).glob(f"{depth}{name}")]
                 if not matches:
                     raise UserError(f"{path}: does not contain {name}")
@@ -148,9 +148,9 @@ def verify(data: DataSet, root: Path) -> Iterator[str]:
                 failed.append(name)
                 yield f"wrong       {error}"
     for archive in data.archives:
-        if not data.md5 and not set(archive.holds) & set(failed):
+        if not data.md5 and not set(archive.members) & set(failed):
             verified = data.verified_marker(root, archive).exists()
-            yield f"{'ok, fetched ' if verified else 'unverified '} {archive.name}: {', '.join(archive.holds)}"
+            yield f"{'ok, fetched ' if verified else 'unverified '} {archive.name}: {', '.join(archive.members)}"
     if not data.md5 and not data.archives:
         yield f"unverified  {root / data.folder}: no checksums are published"
     if failed:

@@ -133,7 +133,6 @@ def living17(test_per_class: Count | None = None, model: str = "resnet50", sourc
         transform=_input(model),
         needs={"imagenet": ()},
         tuning=len(set(subclasses("target").values())) * LIVING_COUNTS[0],
-        shift="feature",
     )
 
 
@@ -179,7 +178,6 @@ def _corruptions(
         transform=_input(model),
         needs={data.name: tuple(corruptions)},
         tuning=CLASSES * COUNTS[0],
-        shift="input",
     )
 
 

@@ -15,7 +15,7 @@ class Archive:
     """A published file: a tar to unpack, or a file to use as it is."""
 
     url: str
-    holds: tuple[str, ...]  # the files or folders in it that the data set's folder gets
+    members: tuple[str, ...]  # the files or folders in it that belong in the data set's folder
     size: int | None = None  # bytes
     checksums: Mapping[str, str] = field(default_factory=dict)  # "md5" or "sha256" to hex digits
     optional: bool = False  # no task needs it by default
@@ -42,7 +42,7 @@ class DataSet:
     @property
     def needs(self) -> tuple[str, ...]:
         """The files or folders in the data set's folder that its tasks read by default."""
-        return self.parts or tuple(name for archive in self.archives if not archive.optional for name in archive.holds)
+        return self.parts or tuple(name for a in self.archives if not a.optional for name in a.members)
 
     def missing(self, root: Path, names: Sequence[str] = ()) -> list[str]:
         """The missing ones of these names, by default of all that its tasks read; see system_folder."""
@@ -67,7 +67,7 @@ class DataSet:
 
     def was_verified(self, root: Path, name: str) -> bool:
         """Whether a file or folder was unpacked from an archive that had its published checksum."""
-        return any(name in archive.holds and self.verified_marker(root, archive).exists() for archive in self.archives)
+        return any(name in a.members and self.verified_marker(root, a).exists() for a in self.archives)
 
     def checked(self, root: Path, name: str, verify: bool = True) -> Path:
         """The path of a file, whose md5 is the published one if ``verify``; raises UserError."""
@@ -184,8 +184,8 @@ IMAGENET_C = DataSet(
     layout="<corruption>/<severity>/<wnid>/*.JPEG, 224x224",
     licence="CC BY 4.0",
     archives=tuple(
-        Archive(f"{_IMAGENET_C}/{name}.tar", holds, size, {"md5": md5}, optional=name == "extra")
-        for name, size, md5, holds in (
+        Archive(f"{_IMAGENET_C}/{name}.tar", members, size, {"md5": md5}, optional=name == "extra")
+        for name, size, md5, members in (
             ("noise", 22_565_673_785, "e80562d7f6c3f8834afb1ecf27252745", COMMON15[:3]),
             ("blur", 7_112_704_951, "2d8e81fdd8e07fef67b9334fa635e45c", COMMON15[3:7]),
             ("weather", 12_797_438_995, "33ffea4db4d93fe4a428c40a6ce0c25d", COMMON15[7:11]),

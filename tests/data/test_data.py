@@ -157,7 +157,7 @@ def test_an_archive_that_writes_outside_its_folder(tmp_path, small_cifar10, serv
 
 
 def test_single_files_are_placed_as_they_are(tmp_path, server, capsys):
-    names = [archive.holds[0] for archive in FASHION_MNIST.archives]
+    names = [archive.members[0] for archive in FASHION_MNIST.archives]
     server.files |= {f"/{name}": b"fashion" for name in names}
     status, error = run(capsys, "fetch", "fashion_mnist", "--data", tmp_path, "--url", server.url)
     assert status == 2 and "its md5 is" in error
