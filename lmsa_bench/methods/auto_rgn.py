@@ -1,4 +1,4 @@
-"""Auto-RGN: the layer of the largest relative gradient norm (Lee et al., 2022), in the paper's hard form."""
+"""Auto-RGN: Adam on the one layer with the largest relative gradient norm (paper, section 4.1; Lee et al., 2022)."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Full fine-tuning: all layers, Adam (paper, section 4.1)."""
+"""Full fine-tuning: Adam on all layers (paper, section 4.1)."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""A contract over every registered method on every small model, and what single methods promise."""
+"""What every registered method must do on every small model, and what single methods must do."""
 
 import inspect
 import itertools
@@ -36,8 +36,8 @@ def test_tuned_layers_move_and_nothing_else(method, model, tmp_path):
     names = {id(p): name for name, p in run.model.named_parameters()}
     tuned = set(records[-1].layers) if run.update is not None else set()
     for n in range(len(run.model)):
-        own = [names[id(p)] for p in run.model.parameters_of(n)]
-        moved = [name for name in own if not torch.equal(before[name], after[name])]
+        theta_n = [names[id(p)] for p in run.model.parameters_of(n)]
+        moved = [name for name in theta_n if not torch.equal(before[name], after[name])]
         assert bool(moved) == (n in tuned), f"layer {n}"
     theta = {names[id(p)] for p in layers}
     assert all(torch.equal(before[name], after[name]) for name in before if name not in theta)  # buffers, frozen norms
@@ -54,11 +54,12 @@ def test_the_same_seed_gives_the_same_records(method, tmp_path):
 
 
 def test_the_ablations_share_l_msas_defaults():
-    ours = inspect.signature(METHODS.get("lmsa")).parameters
+    lmsa = inspect.signature(METHODS.get("lmsa")).parameters
     for method in ("full_msa", "lmsa_adam", "lmsa_adam_k"):
-        own = inspect.signature(METHODS.get(method)).parameters
-        shared = [name for name in own if name in ours and own[name].default is not inspect.Parameter.empty]
-        assert shared and all(own[name].default == ours[name].default for name in shared)
+        parameters = inspect.signature(METHODS.get(method)).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+        shared = defaults.keys() & lmsa.keys()
+        assert shared and all(defaults[name] == lmsa[name].default for name in shared)
 
 
 def test_another_seed_gives_other_records(tmp_path):
@@ -67,7 +68,7 @@ def test_another_seed_gives_other_records(tmp_path):
 
 
 def test_lisas_later_drawn_layers_move(tmp_path):
-    # 40 samples in batches of 16 are 3 steps an epoch: at interval 3 each epoch draws anew.
+    # 40 samples in batches of 16 are 3 steps per epoch: with interval 3, layers are redrawn in each epoch.
     run = toy.run(toy.trial("lisa", epochs=8, interval=3), tmp_path)
     seen = []
     before = state(run.model)
@@ -83,8 +84,8 @@ def test_lisas_later_drawn_layers_move(tmp_path):
 
 
 def keys(model, n):
-    own = {id(p) for p in model.parameters_of(n)}
-    return {name for name, p in model.named_parameters() if id(p) in own}
+    theta = {id(p) for p in model.parameters_of(n)}
+    return {name for name, p in model.named_parameters() if id(p) in theta}
 
 
 def test_lift_takes_turns():
@@ -124,24 +125,24 @@ def test_when_a_method_selects():
 
 
 @pytest.mark.parametrize("method", ["lmsa", "auto_rgn"])
-def test_reselection_looks_again(method, tmp_path):
+def test_reselection_scores_again(method, tmp_path):
     run = toy.run(toy.trial(method, epochs=4, every=2, lr=0.05), tmp_path)
     scores = []
     for _ in run.epochs():
         scores.append(run.state.scores)
     assert scores[0] == scores[1] and scores[2] == scores[3] and scores[1] != scores[2]
-    assert run.train.start == 0  # nothing may be cached below a layer that can change
+    assert run.train.start == 0  # no states may be cached below a layer that can change
 
 
 def test_selection_and_training_see_no_test_image(tmp_path):
     class Untouchable:
         def __getitem__(self, key):
-            raise AssertionError("the test split was looked at")
+            raise AssertionError("the test split was read")
 
     parts = toy.splits(tmp_path, "", 0)
     closed = parts._replace(test=Split(Untouchable(), parts.test.labels))
     for method in METHODS.names():
         run = toy.run(toy.trial(method, epochs=1), tmp_path, parts=closed)
         list(run.epochs())
-        with pytest.raises(AssertionError, match="was looked at"):
+        with pytest.raises(AssertionError, match="was read"):
             run.result()

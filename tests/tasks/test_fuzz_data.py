@@ -172,7 +172,7 @@ def test_an_image_is_one_of_its_size_or_one_line(tmp_path, monkeypatch, count):
             out.unlink()
         assert not (tmp_path / ".out.arrow.pixels").exists()
 
-    cuts = st.sampled_from([folders.as_it_is, folders.central])
+    cuts = st.sampled_from([folders.as_is, folders.center_crop])
     good = [
         picture("JPEG", (32, 32)),
         picture("PNG", (32, 32)),
@@ -181,8 +181,12 @@ def test_an_image_is_one_of_its_size_or_one_line(tmp_path, monkeypatch, count):
     ]
     bombs = [picture("PNG", size, "1") for size in ((1, 60_000), (60_000, 1), (13_000, 13_000))]
     other = [picture(form, (32, 32)) for form in ("TIFF", "GIF", "BMP", "PPM", "ICO")]
-    known = [(folders.as_it_is, bombs[2]), *((folders.central, text) for text in bombs[:2]), (folders.central, EPS)]
-    known += [(folders.central, text) for text in [*other, *HOSTILE, b"", b"P6 0 5 255\n", b"P6 1 1 255\n"]]
+    known = [
+        (folders.as_is, bombs[2]),
+        *((folders.center_crop, text) for text in bombs[:2]),
+        (folders.center_crop, EPS),
+    ]
+    known += [(folders.center_crop, text) for text in [*other, *HOSTILE, b"", b"P6 0 5 255\n", b"P6 1 1 255\n"]]
     run(check, st.tuples(cuts, st.sampled_from(good).flatmap(damaged)), count, known)
 
 
@@ -195,7 +199,7 @@ def test_an_arrow_file_is_what_was_written_or_one_line(tmp_path, count):
 
     def check(content):
         path.write_bytes(content)
-        arrow._whole.clear()
+        arrow._verified.clear()
         found = one_line(lambda: arrow.read(path))
         if found is not None:
             assert torch.equal(found.images, images) and torch.equal(found.labels, labels)

@@ -190,8 +190,8 @@ def test_the_central_square_of_an_image():
 
     image = Image.effect_noise((301, 410), 90).convert("RGB")
     published = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])
-    assert folders.central(image, 224).tobytes() == published(image).tobytes()
-    assert folders.central(image.transpose(Image.Transpose.ROTATE_90), 224).size == (224, 224)
+    assert folders.center_crop(image, 224).tobytes() == published(image).tobytes()
+    assert folders.center_crop(image.transpose(Image.Transpose.ROTATE_90), 224).size == (224, 224)
 
 
 def test_only_imagenet_models_take_standardised_input():
