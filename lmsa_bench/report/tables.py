@@ -122,7 +122,7 @@ def _table_lines(report: Report) -> list[str]:
 
 
 def _remarks(report: Report) -> list[str]:
-    lines = []
+    lines = list(report.notes)
     for (row, task), cell in report.cells.items():
         notes = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
         notes += [f"{cell.missing} not finished"] * bool(cell.missing)
@@ -194,6 +194,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "diverged": cell.diverged,
         "failed": cell.failed,
         "missing": cell.missing,
+        "codes": cell.codes,
     }
 
 
@@ -207,6 +208,8 @@ def _statistics_json(statistics: Statistics) -> dict[str, Any]:
 def _json(report: Report) -> str:
     document = {
         "suite": report.suite,
+        "part": report.part,
+        "notes": report.notes,
         "rows": [
             {
                 "method": row,
@@ -276,6 +279,7 @@ def _latex(report: Report) -> str:
             shown.append(rf"\textbf{{{text}}}" if row in report.best(task) else text)
         lines.append(" & ".join([*shown, f"{ranks[row]:.2f}" if row in ranks else "--"]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", f"% {report.statistics.verdict()}", f"% {BUDGET}"]
+    lines += [f"% {note}" for note in report.notes]
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,7 @@ from pydantic import StringConstraints
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
 from lmsa_bench.models import MODELS
+from lmsa_bench.models.weights import content_of
 from lmsa_bench.suites.plugins import import_plugin, located
 from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
 from lmsa_bench.suites.strict_yaml import check, checked_fields, parse, refuse_empty
@@ -210,7 +211,6 @@ def _trials(
         ):
             with located(f"{where}: {name}"):
                 trains = factory(**hparams).update is not None
-            hashes = [METHODS.code_hash(name), TASKS.code_hash(task.name), MODELS.code_hash(task.model)]
             for variant in task.variants:
                 yield Trial(
                     task.name,
@@ -221,9 +221,9 @@ def _trials(
                     (fields["epochs"] or suite["epochs"]) if trains else 0,
                     suite["batch_size"],
                     suite["curves"],
-                    "-".join(hashes).strip("-"),
                     options=options | ({variants: [variant]} if variants else {}),
                     weights=task.source.weights,
+                    weights_sha256=content_of(task.source.weights),
                 )
 
 

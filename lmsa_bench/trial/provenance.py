@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -34,6 +36,24 @@ def of_process() -> dict[str, Value]:
         except PackageNotFoundError:
             facts[package] = None
     return facts
+
+
+def of_machine(device: str) -> dict[str, Value]:
+    """What runs a trial: its device, the CPU's model and instruction set. Another kind may round otherwise."""
+    from torch.backends import cpu
+
+    return {"device": device, "cpu": _cpu(), "instructions": cpu.get_cpu_capability()}
+
+
+@cache
+def _cpu() -> str:
+    """The CPU's model name, as far as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def _command() -> str:

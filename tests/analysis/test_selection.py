@@ -116,13 +116,13 @@ def test_layers_of_the_best_epochs_are_counted():
 
 
 def test_trials_of_other_suites_are_not_looked_at():
-    own, other = entry("t", "m", {}, 0, test=0.1), entry("t", "m", {}, 1, test=0.9, data="other", protocol=2)
+    own, other = entry("t", "m", {}, 0, test=0.1), entry("t", "m", {}, 1, test=0.9, data="other", protocol=1)
     (cell,) = cells(suite_of({"row": [own]}), rows([own, other]))
     assert (cell.mean, cell.n) == (0.1, 1)
 
 
 def test_protocols_and_data_are_not_mixed():
-    for change, text in (({"protocol": 2}, "protocols 1, 2"), ({"data": "other"}, "task t: .* different data")):
+    for change, text in (({"protocol": 1}, "protocols 1, 2"), ({"data": "other"}, "task t: .* different data")):
         entries = [entry("t", "m", {}, 0), entry("t", "m", {}, 1, **change)]
         with pytest.raises(UserError, match=text):
             only_cell(entries)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.table import Entry
 from lmsa_bench.suites.spec import Row, Suite
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, Value
 
 
 def entry(
@@ -21,7 +21,9 @@ def entry(
     reason: str = "",
     layers: tuple[int, ...] = (0,),
     data: str = "data",
-    protocol: int = 1,
+    source: str | None = None,
+    facts: Mapping[str, Value] | None = None,
+    protocol: int = PROTOCOL,
 ) -> Entry:
     trial = Trial(task, variant, method, hparams, seed, len(val), protocol=protocol)
     pairs = [value if isinstance(value, tuple) else (value, 1.0) for value in val]
@@ -33,7 +35,13 @@ def entry(
         return Entry(trial, records, None)
     best = min(records, key=lambda record: record.stopping_key)
     told = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
-    result = TrialResult(trial.id, status, reason, *told, provenance={"data": data})  # type: ignore[arg-type]
+    result = TrialResult(
+        trial.id,
+        status,
+        reason,
+        *told,
+        provenance={"data": data} | ({"source": source} if source else {}) | dict(facts or {}),
+    )  # type: ignore[arg-type]
     return Entry(trial, records, result)
 
 

@@ -82,7 +82,7 @@ def test_a_run_shows_commit_and_command(tmp_path):
 
 
 MIXTURES = {
-    "protocols": [entry("t", "m", {}, 0), entry("t", "m", {}, 1, protocol=2)],
+    "different source models": [entry("t", "m", {}, 0, source="a"), entry("t", "m", {}, 1, source="b")],
     "different data": [entry("t", "m", {}, 0), entry("t", "m", {}, 1, data="newer")],
 }
 

@@ -200,7 +200,9 @@ def test_identity_of_trials():
         Trial("t", "", "full", {"lr": 0.1}, 0, 6),
         Trial("t", "", "full", {"lr": 0.1}, 0, 5, 32),
         Trial("t", "", "full", {"lr": 0.1}, 0, 5, 64, True),
-        Trial("t", "", "full", {"lr": 0.1}, 0, 5, code="x"),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, weights="hub"),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, weights="a.pt", weights_sha256="01"),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, weights="a.pt", weights_sha256="02"),
         Trial("t", "", "full", {"lr": 0.1}, 0, 5, protocol=0),
     ]
     assert len({asked.id, *(other.id for other in others)}) == len(others) + 1
