@@ -37,7 +37,8 @@ def metrics(records: list[EpochRecord], result: TrialResult | None) -> Iterator[
 
 def epoch_record(raw: dict[str, Any]) -> EpochRecord:
     """The record whose JSON this is."""
-    return EpochRecord(**{**raw, "layers": tuple(raw["layers"]), "step_losses": tuple(raw["step_losses"])})
+    lists: dict[str, Any] = {name: tuple(value) for name, value in raw.items() if isinstance(value, list)}
+    return EpochRecord(**{**raw, **lists})
 
 
 def params(trial: Trial) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def entry_of(tags: dict[str, str]) -> Entry | None:
     return Entry(
         Trial(**_join("lmsa.trial", tags)),
         [epoch_record(raw) for raw in _join("lmsa.records", tags)],
-        TrialResult(**result) if result is not None else None,
+        TrialResult(**{**result, "remarks": tuple(result["remarks"])}) if result is not None else None,
     )
 
 
