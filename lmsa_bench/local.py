@@ -129,6 +129,8 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     if training.state.epoch > len(journal.records(trial.id)):
         checkpoint.remove(folder)  # it is ahead of the records, such as another node's
         training = start()
+    if journal.records(trial.id):
+        training.was_interrupted()
     for record in training.epochs():
         journal.append(record)
         yield record

@@ -39,6 +39,7 @@ class End(NamedTuple):
     val_accuracy: float
     val_loss: float
     layers: tuple[int, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Cell:
     failed: Mapping[str, int] = field(default_factory=dict)  # reason -> trials, of all configurations
     missing: int = 0  # trials of all configurations that have not ended
     codes: Mapping[str, int] = field(default_factory=dict)  # provenance's trial_code -> trials, of all configurations
+    remarks: Mapping[str, int] = field(default_factory=dict)  # remark -> trials, of all configurations
 
     @property
     def score(self) -> float | None:
@@ -150,8 +152,9 @@ def outcomes(table: pa.Table) -> dict[str, End]:
     ends = {}
     for trial, rows in epochs.items():
         status, reason, named = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
+        remarks = tuple(rows[0]["remarks"] or ())
         if status != "finished":
-            ends[trial] = End(status, reason or "", None, math.nan, math.nan, ())
+            ends[trial] = End(status, reason or "", None, math.nan, math.nan, (), remarks)
             continue
         recorded = [row for row in rows if row["epoch"] is not None]
         best = min(recorded, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]), default=None)
@@ -160,7 +163,7 @@ def outcomes(table: pa.Table) -> dict[str, End]:
                 f"trial {trial}: its result names epoch {named} as the best by validation, its records do not: "
                 "its folder was changed; remove it and run the suite again"
             )
-        ends[trial] = End(status, "", named, best["val_accuracy"], best["val_loss"], tuple(best["layers"]))
+        ends[trial] = End(status, "", named, best["val_accuracy"], best["val_loss"], tuple(best["layers"]), remarks)
     return ends
 
 
@@ -229,6 +232,7 @@ def _cell(
         failed=Counter(end.reason for end in ended.values() if end.status == "failed"),
         missing=len(every) - len(ended),
         codes=Counter(str(facts[trial.id].get("trial_code", "")) for trial in every if trial.id in facts),
+        remarks=Counter(remark for end in ended.values() for remark in end.remarks),
     )
 
 

@@ -50,6 +50,13 @@ class Every:
             return step == 0
         return step % (self.count * (1 if self.unit == "steps" else steps_per_epoch)) == 0
 
+    def missed(self, epochs: int, steps_per_epoch: int) -> str | None:
+        """What is said of a training this short that the layers were never chosen again; None where they were."""
+        if self.count is None or any(self.due(step, steps_per_epoch) for step in range(1, epochs * steps_per_epoch)):
+            return None
+        length = epochs * steps_per_epoch if self.unit == "steps" else epochs
+        return f"its schedule never came due: {length} {self.unit}, every {self.count} {self.unit}"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -58,3 +65,4 @@ class Method:
     select: Selector
     update: Callable[[LayeredModel], Update] | None
     every: Every = Every()
+    rest: bool = False  # tunes the parameters that are in no layer's θ as well

@@ -129,6 +129,14 @@ def _remarks(report: Report) -> list[str]:
         notes += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
         if notes:
             lines.append(f"{row} on {task}: {'; '.join(notes)}.")
+    for row in report.rows:
+        told: dict[str, dict[str, int]] = {}
+        for task in report.tasks:
+            for remark, count in report.cells[row, task].remarks.items():
+                told.setdefault(remark, {})[task] = count
+        for remark, counts in told.items():
+            n = sum(counts.values())
+            lines.append(f"{row} on {', '.join(counts)}: {n} trial{'s' * (n > 1)}: {remark}.")
     return lines
 
 
@@ -195,6 +203,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "failed": cell.failed,
         "missing": cell.missing,
         "codes": cell.codes,
+        "remarks": cell.remarks,
     }
 
 

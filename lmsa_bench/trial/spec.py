@@ -102,12 +102,16 @@ class EpochRecord:
     val_loss: Annotated[Loss, Metric("nats", "lower", "val_loss")]
     val_accuracy: Annotated[Fraction, Metric("fraction", "higher", "val_accuracy")]
     seconds: Annotated[Amount, Metric("s", "lower")]
-    bytes: Annotated[Count, Metric("bytes", "lower")]
+    kept_bytes: Annotated[Count, Metric("bytes", "lower")]  # highest of the steps, as in the result
     layers: tuple[Count, ...]  # every layer that was tuned in this epoch (or chosen, where nothing is trained)
     time: Amount  # seconds since 1970, when the epoch ended
     test_loss: Annotated[Loss, Metric("nats", "lower", "test_loss")] | None = None
     test_accuracy: Annotated[Fraction, Metric("fraction", "higher", "test_accuracy")] | None = None
-    step_losses: tuple[Loss, ...] = ()  # where the trial asks for curves
+    step_losses: tuple[Loss, ...] = ()  # where the trial asks for curves, and so are the next two
+    accuracy_steps: tuple[Count, ...] = ()  # counted from 1 through all epochs: the powers of two, and the epoch's last
+    step_accuracies: tuple[Fraction, ...] = ()  # of the test after each of these steps, fractions
+    peak_bytes: Annotated[Count, Metric("bytes", "lower")] = 0  # highest of the steps, as in the result
+    flops: Annotated[Count, Metric("FLOPs", "lower", "flops")] = 0  # of all update steps of the epoch
 
     @property
     def stopping_key(self) -> tuple[float, float, int]:
@@ -128,11 +132,24 @@ class TrialResult:
     test_accuracy: Annotated[Fraction, Metric("fraction", "higher", "best_test_accuracy")] | None = None
     test_loss: Annotated[Loss, Metric("nats", "lower", "best_test_loss")] | None = None
     test_size: Count = 0
-    seconds: Annotated[Amount, Metric("s", "lower", "total_seconds")] = 0.0  # training alone
-    flops: Annotated[Count, Metric("FLOPs", "lower")] = 0  # of the first update step
-    bytes: Annotated[Count, Metric("bytes", "lower", "bytes")] = 0  # highest of the epochs
+    # Mean over the tuning set with the last epoch's parameters; None where nothing is trained.
+    final_train_loss: Annotated[Loss, Metric("nats", "lower", "final_train_loss")] | None = None
+    # Training alone: update steps, selection, and the tuning states below the tuned layers.
+    seconds: Annotated[Amount, Metric("s", "lower", "total_seconds")] = 0.0
+    flops: Annotated[Count, Metric("FLOPs", "lower", "total_flops")] = 0  # of all update steps
+    selection_flops: Annotated[Count, Metric("FLOPs", "lower", "selection_flops")] = 0  # of scoring layers
+    # Of the passes that compute the tuning states below the tuned layers.
+    state_flops: Annotated[Count, Metric("FLOPs", "lower", "state_flops")] = 0
+    # Of all passes over val, test and, at the end, tuning samples that are outside ``seconds``.
+    evaluation_flops: Annotated[Count, Metric("FLOPs", "lower", "evaluation_flops")] = 0
+    # What a step keeps beside the model, highest of all steps: activations for backward, gradients, moments; a lower
+    # bound of what the step needs.
+    kept_bytes: Annotated[Count, Metric("bytes", "lower", "kept_bytes")] = 0
+    # The allocator's highest during a step, beside the model and its input: of a full batch, highest of all steps.
+    peak_bytes: Annotated[Count, Metric("bytes", "lower", "peak_bytes")] = 0
     scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
     provenance: Mapping[str, Value] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # what a reader of the result should know of how the trial went
 
 
 def metrics_of(kind: type[EpochRecord] | type[TrialResult]) -> dict[str, Metric]:
