@@ -81,6 +81,20 @@ def test_what_has_ended_is_not_run_again(run):
     assert before == {path: path.stat().st_mtime_ns for path in results.journal.trials.glob("*/result.json")}
 
 
+def test_changed_code_is_refused_kept_or_run_anew(run, tmp_path):
+    suite, _, folder = run
+    trial = suite.trials[0]
+    results = lb.run(trial, tmp_path / "results", folder / "data")
+    path = results.journal.trials / trial.id / "result.json"
+    now = results.journal.result(trial.id).provenance["trial_code"]
+    path.write_text(path.read_text().replace(now, "c0ffee"))
+    with pytest.raises(lb.UserError, match=r"1 finished trial of no_adaptation ran on other code .*changed=\"rerun\""):
+        lb.run(trial, tmp_path / "results", folder / "data")
+    for how, code in (("keep", "c0ffee"), ("rerun", now)):
+        lb.run(trial, tmp_path / "results", folder / "data", changed=how)
+        assert results.journal.result(trial.id).provenance["trial_code"] == code
+
+
 def test_a_folder_that_is_not_there_is_told_and_not_made(tmp_path):
     with pytest.raises(lb.UserError, match="typo: there are no results"):
         lb.open_results(tmp_path / "typo")

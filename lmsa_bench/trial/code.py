@@ -217,19 +217,22 @@ def _plain(module: str, home: Home) -> list[tuple[Path, Home]]:
 def _named(module: str, name: str, home: Home, seen: frozenset[str] = frozenset()) -> list[tuple[Path, Home]]:
     """The files that ``from module import name`` needs: of a package, the one that defines the name.
 
-    A package of this program is never part itself: it holds a registry, and all who are in it would depend on all.
+    A package is part itself only where a plug-in's defines the name: one of this program holds a registry, and all that
+    is in it would depend on all the rest.
     """
     found = _find(module, home)
     if found is None or not _is_package(module, home) or module in seen:
         return _plain(module, home)
     if _find(f"{module}.{name}", home) is not None:
         return _plain(f"{module}.{name}", home)
-    needed = _plain(module, home)
+    needed: list[tuple[Path, Home]] = []
+    bound = False
     for node in ast.walk(_read(found[0])[0]):
         if isinstance(node, ast.ImportFrom):
             real = [alias.name for alias in node.names if name == (alias.asname or alias.name)]
+            bound |= bool(real)
             needed += [one for own in real for one in _named(_absolute(node, *found), own, found[1], seen | {module})]
-    return needed
+    return needed if bound else _plain(module, home)
 
 
 def _is_registry(path: Path) -> bool:
