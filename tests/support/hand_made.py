@@ -22,6 +22,7 @@ def entry(
     layers: tuple[int, ...] = (0,),
     data: str = "data",
     protocol: int = 1,
+    remarks: tuple[str, ...] = (),
 ) -> Entry:
     trial = Trial(task, variant, method, hparams, seed, len(val), protocol=protocol)
     pairs = [value if isinstance(value, tuple) else (value, 1.0) for value in val]
@@ -33,7 +34,7 @@ def entry(
         return Entry(trial, records, None)
     best = min(records, key=lambda record: record.stopping_key)
     told = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
-    result = TrialResult(trial.id, status, reason, *told, provenance={"data": data})  # type: ignore[arg-type]
+    result = TrialResult(trial.id, status, reason, *told, provenance={"data": data}, remarks=remarks)  # type: ignore[arg-type]
     return Entry(trial, records, result)
 
 
