@@ -288,7 +288,7 @@ def test_a_checkpoint_of_something_else_is_one_line(tmp_path):
     (tmp_path / "own").mkdir()
     other = toy.run(toy.trial("full"), tmp_path)
     next(other.epochs())
-    other._save()
+    other.save()
     state = checkpoint.load(tmp_path, torch.device("cpu"))
     wrong = [{}, {"optimizer": {}}, *({k: v for k, v in state.items() if k != name} for name in ("epoch", "best"))]
     wrong += [state | {"parameters": {0: [torch.zeros(1)]}}, state | {"layers": (99,)}, [1]]

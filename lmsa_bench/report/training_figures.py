@@ -52,7 +52,7 @@ def curves(report: Report) -> "Figure | None":
         for one in line[:2]:
             one.set_xscale("log", base=2)
             one.xaxis.set_major_formatter("{x:g}")
-        line[0].set_ylabel("Loss of the batch before its step (nats)")
+        line[0].set_ylabel("Loss before the step (nats)")
         line[1].set_title(task, fontsize="medium")
         for one, name in zip(line, ("Step (batches)", "Step (batches)", "Training time (s)"), strict=True):
             one.set_xlabel(name)

@@ -24,6 +24,7 @@ def entry(
     source: str | None = None,
     facts: Mapping[str, Value] | None = None,
     protocol: int = PROTOCOL,
+    remarks: tuple[str, ...] = (),
 ) -> Entry:
     trial = Trial(task, variant, method, hparams, seed, len(val), protocol=protocol)
     pairs = [value if isinstance(value, tuple) else (value, 1.0) for value in val]
@@ -42,6 +43,7 @@ def entry(
         *told,
         provenance={"data": data} | ({"source": source} if source else {}) | dict(facts or {}),
     )  # type: ignore[arg-type]
+    remarks: tuple[str, ...] = (),
     return Entry(trial, records, result)
 
 

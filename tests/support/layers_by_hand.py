@@ -7,10 +7,11 @@ from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
 
 def ended(trial, layers, accuracy, train_loss, val=0.5, scores=None, status="finished"):
-    """A trial of one epoch (0: nothing is trained) with its result."""
+    """A trial of one epoch (0: nothing is trained) with its result and its loss after training."""
     epoch = int(train_loss is not None)
-    record = EpochRecord(trial.id, epoch, train_loss, 1.0, val, 1.0, 1, layers, 1.0)
-    told = (epoch, val, 1.0, accuracy, 1.0) if status == "finished" else ()
+    running = None if train_loss is None else 9 - train_loss  # orders layers the other way round
+    record = EpochRecord(trial.id, epoch, running, 1.0, val, 1.0, 1, layers, 1.0)
+    told = (epoch, val, 1.0, accuracy, 1.0, 0, train_loss) if status == "finished" else ()
     return Entry(trial, [record], TrialResult(trial.id, status, "", *told, scores=scores or {}))
 
 
