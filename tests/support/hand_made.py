@@ -42,8 +42,8 @@ def entry(
         reason,
         *told,
         provenance={"data": data} | ({"source": source} if source else {}) | dict(facts or {}),
+        remarks=remarks,
     )  # type: ignore[arg-type]
-    remarks: tuple[str, ...] = (),
     return Entry(trial, records, result)
 
 
