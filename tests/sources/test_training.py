@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from shades import net, same, task
+from toy import net, same, task
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.sources import SourceModel

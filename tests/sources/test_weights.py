@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from shades import images, net, same, task
+from toy import net, same, split, task
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.models import MODELS, weights
@@ -141,7 +141,7 @@ def test_weights_that_fit_are_the_source_model(file, tmp_path):
 
 def test_a_linear_probe_trains_the_new_head_alone_on_each_seeds_tuning_images(file, tmp_path):
     backbone = net(1000, seed=3).state_dict()
-    probed = task(weights=str(file(backbone)), stages=(Stage("head", 30, 3e-2),), on_tuning=True, load=None)
+    probed = task(weights=str(file(backbone)), stages=(Stage("head", 60, 3e-2),), on_tuning=True, load=None)
     facts = [SourceModel(probed, tmp_path, seed).ensure(CPU) for seed in (0, 0, 1)]
     assert facts[0] == facts[1] and facts[0].source != facts[2].source
     state = SourceModel(probed, tmp_path).load(CPU).source.state_dict()
@@ -255,5 +255,5 @@ def test_a_wrong_option_or_weight_in_a_suite_is_one_line(tmp_path, text, error):
 
 
 def test_input_is_named_by_the_model():
-    assert torch.equal(weights.normalised("wrn_28_10")(x := to_unit(images(2, 2).images)), x)
+    assert torch.equal(weights.normalised("wrn_28_10")(x := to_unit(split(2, 0, "input").images)), x)
     assert not torch.equal(weights.normalised("resnet50")(x), x)
