@@ -1,4 +1,4 @@
-"""Journal entries and suites written by hand, for the tests of what is made of them."""
+"""Journal entries and suites written by hand, for the tests of analysis, report and tracking."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,8 +31,8 @@ def entry(
     if status is None:
         return Entry(trial, records, None)
     best = min(records, key=lambda record: record.stopping_key)
-    told = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
-    result = TrialResult(trial.id, status, reason, *told, provenance={"data": data})  # type: ignore[arg-type]
+    metrics = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
+    result = TrialResult(trial.id, status, reason, *metrics, provenance={"data": data})  # type: ignore[arg-type]
     return Entry(trial, records, result)
 
 
@@ -43,7 +43,7 @@ def suite_of(
     averaged: Mapping[str, tuple[str, ...]] | None = None,
     each: Mapping[str, tuple[tuple[str, Value], ...]] | None = None,
 ) -> Suite:
-    """A suite whose rows are these trials."""
+    """A suite whose rows have these trials."""
     trials = {e.trial.id: e.trial for entries in rows.values() for e in entries}
     return Suite(
         "hand_made",
@@ -63,7 +63,7 @@ def suite_of(
 
 
 def write(journal: Journal, entry: Entry) -> None:
-    """Puts an entry into a results folder as a sweep would."""
+    """Writes an entry to a results folder as a sweep does."""
     journal.folder(entry.trial)
     for record in entry.records:
         journal.append(record)
