@@ -16,7 +16,8 @@ from hand_made import entry, write
 from hypothesis import strategies as st
 
 from lmsa_bench.errors import UserError
-from lmsa_bench.results.journal import Journal, rows
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suite
 from lmsa_bench.trial import checkpoint
 
@@ -287,7 +288,7 @@ def test_a_checkpoint_with_other_content_is_one_line(tmp_path):
     (tmp_path / "trial").mkdir()
     other = toy.run(toy.trial("full"), tmp_path)
     next(other.epochs())
-    other._save()
+    other.save()
     state = checkpoint.load(tmp_path, torch.device("cpu"))
     wrong = [{}, {"optimizer": {}}, *({k: v for k, v in state.items() if k != name} for name in ("epoch", "best"))]
     wrong += [state | {"parameters": {0: [torch.zeros(1)]}}, state | {"layers": (99,)}, [1]]

@@ -92,8 +92,8 @@ def gammas() -> tuple[Gamma, ...]:
 def section() -> Section:
     """The checks and the simulation as text and as JSON."""
     lines = [f"Theory: deep linear networks in float64, {NETWORKS} networks of 4 layers for the propositions", ""]
-    told = [[check.claim, "yes" if check.holds else "no", check.measured] for check in checks()]
-    lines += aligned([["proposition", "holds", "measured"], *told])
+    table = [[check.claim, "yes" if check.holds else "no", check.measured] for check in checks()]
+    lines += aligned([["proposition", "holds", "measured"], *table])
     lines += [
         "",
         f"E γ of {LAYERS} layers of width d', {DRAWS} draws of θ, 95 % t interval; the paper claims 1/d' for each",

@@ -24,12 +24,12 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """What stands behind the ±."""
+        """The figure after the ±."""
         return (self.high - self.low) / 2
 
 
 def half_width(interval: Interval | None) -> float:
-    """What stands behind the ±; 0 where a single value has no interval."""
+    """The figure after the ±; 0 where a single value has no interval."""
     return interval.half_width if interval else 0.0
 
 

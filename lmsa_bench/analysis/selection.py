@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class End(NamedTuple):
-    """How a trial stands by validation; the figures are those of its best epoch, if it has finished."""
+    """A trial by validation; the figures are those of its best epoch, if it has finished."""
 
     status: str | None
     reason: str
@@ -39,6 +39,7 @@ class End(NamedTuple):
     val_accuracy: float
     val_loss: float
     layers: tuple[int, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Cell:
     mean: float | None  # over seeds; None where a selected trial diverged or no seed is complete
     interval: Interval | None = None  # 95 %, over seeds
     n: int = 0  # seeds that are complete in all selected configurations
-    seeds: int = 0  # that the suite asks for
+    seeds: int = 0  # of the suite
     accuracies: Mapping[int, float] = field(default_factory=dict)  # by seed, the mean over variants
     variants: Mapping[str, float] = field(default_factory=dict)  # each variant's own mean over its complete seeds
     selected: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameters, by part where the parts differ
@@ -58,6 +59,8 @@ class Cell:
     diverged: int = 0  # trials of the selected configurations
     failed: Mapping[str, int] = field(default_factory=dict)  # reason -> trials, of all configurations
     missing: int = 0  # trials of all configurations that have not ended
+    codes: Mapping[str, int] = field(default_factory=dict)  # provenance's trial_code -> trials, of all configurations
+    remarks: Mapping[str, int] = field(default_factory=dict)  # remark -> trials, of all configurations
 
     @property
     def score(self) -> float | None:
@@ -71,9 +74,9 @@ class Cell:
 
 def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
     """All cells of a suite's table; raises UserError where the records do not belong in one table."""
-    wanted = pa.array([trial.id for trial in suite.trials], pa.string())
-    table = table.filter(pc.is_in(table["trial"], value_set=wanted))
+    table = of_suite(suite, table)
     refuse_mixtures(table)
+    facts = origins(table)
     ends = outcomes(table)
     tests = {
         row["trial"]: row["test_accuracy"]
@@ -89,51 +92,78 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
         shown = _searched(own.values(), row.averaged)
         for task in suite.tasks:
             there = {name: trials for name, trials in own.items() if trials[0].task == task}
-            found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests))
+            found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests, facts))
     return found
 
 
+def of_suite(suite: "Suite", table: pa.Table) -> pa.Table:
+    """The rows of the suite's trials."""
+    wanted = pa.array([trial.id for trial in suite.trials], pa.string())
+    return table.filter(pc.is_in(table["trial"], value_set=wanted))
+
+
+def origins(table: pa.Table) -> dict[str, dict[str, Any]]:
+    """The provenance of each trial that has finished or diverged."""
+    columns = ["trial", "status", "provenance"]
+    ended = table.select(columns).group_by(columns).aggregate([]).to_pylist()
+    return {row["trial"]: json.loads(row["provenance"]) for row in ended if row["status"] in ("finished", "diverged")}
+
+
 def refuse_mixtures(table: pa.Table) -> None:
-    """Raises UserError where trials of two protocols, or of two versions of one variant's data, stand in a table."""
+    """Raises UserError where trials of two protocols, versions of one variant's data or source models are in one table.
+
+    All seeds of a task's variant start from one source model; from one each where it is trained on the seed's images.
+    """
     protocols = pc.unique(table["protocol"]).to_pylist()
     if len(protocols) > 1:
         raise UserError(
-            f"results of protocols {', '.join(map(str, sorted(protocols)))} cannot stand in one table: run the suite "
+            f"results of protocols {', '.join(map(str, sorted(protocols)))} cannot be in one table: run the suite "
             "anew into another results folder"
         )
-    data = defaultdict(set)
+    data, sources = defaultdict(set), defaultdict(set)
     columns = ["task", "variant", "provenance"]  # variants may lie in files, and so have fingerprints, of their own
     for row in table.select(columns).group_by(columns).aggregate([]).to_pylist():
-        if row["provenance"] and (fingerprint := json.loads(row["provenance"]).get("data")):
+        facts = json.loads(row["provenance"] or "{}")
+        if fingerprint := facts.get("data"):
             data[row["task"], row["variant"]].add(fingerprint)
+        if fingerprint := facts.get("source"):  # one that other code made is another, and told in a footnote
+            share = row["task"], row["variant"], facts.get("source_seed"), facts.get("source_code")
+            sources[share].add(fingerprint)
     for (task, _), fingerprints in data.items():
         if len(fingerprints) > 1:
             raise UserError(
                 f"task {task}: its results come from different data (fingerprints {', '.join(sorted(fingerprints))}): "
                 "run the suite anew into another results folder"
             )
+    for (task, *_), fingerprints in sources.items():
+        if len(fingerprints) > 1:
+            raise UserError(
+                f"task {task}: its results start from different source models (fingerprints "
+                f"{', '.join(sorted(fingerprints))}): run the suite anew into another results folder"
+            )
 
 
 def outcomes(table: pa.Table) -> dict[str, End]:
-    """How each trial stands; its best epoch is the one with the smallest EpochRecord.stopping_key."""
+    """Each trial by validation; its best epoch is the one with the smallest EpochRecord.stopping_key."""
     validation = table.drop_columns([name for name in table.column_names if name.startswith("test_")])
     epochs = defaultdict(list)
     for row in validation.to_pylist():
         epochs[row["trial"]].append(row)
     ends = {}
     for trial, rows in epochs.items():
-        status, reason, told = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
+        status, reason, named = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
+        remarks = tuple(rows[0]["remarks"] or ())
         if status != "finished":
-            ends[trial] = End(status, reason or "", None, math.nan, math.nan, ())
+            ends[trial] = End(status, reason or "", None, math.nan, math.nan, (), remarks)
             continue
         recorded = [row for row in rows if row["epoch"] is not None]
         best = min(recorded, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]), default=None)
-        if best is None or best["epoch"] != told:
+        if best is None or best["epoch"] != named:
             raise UserError(
-                f"trial {trial}: its result names epoch {told} as the best by validation, its records do not: "
+                f"trial {trial}: its result names epoch {named} as the best by validation, its records do not: "
                 "its folder was changed; remove it and run the suite again"
             )
-        ends[trial] = End(status, "", told, best["val_accuracy"], best["val_loss"], tuple(best["layers"]))
+        ends[trial] = End(status, "", named, best["val_accuracy"], best["val_loss"], tuple(best["layers"]), remarks)
     return ends
 
 
@@ -174,6 +204,7 @@ def _cell(
     shown: list[str],
     ends: Mapping[str, End],
     tests: Mapping[str, float],
+    facts: Mapping[str, Mapping[str, Any]],
 ) -> Cell:
     by_part = {part: {t.seed: tests[t.id] for t in trials if t.id in tests} for part, trials in chosen.items()}
     variants = {
@@ -182,8 +213,8 @@ def _cell(
     }
     accuracies = mean_by_seed(list(variants.values()))
     selected = [trial.id for trials in chosen.values() for trial in trials]
-    asked = [trial for trials in configurations.values() for trial in trials]
-    ended = {trial.id: ends[trial.id] for trial in asked if trial.id in ends and ends[trial.id].status is not None}
+    every = [trial for trials in configurations.values() for trial in trials]
+    ended = {trial.id: ends[trial.id] for trial in every if trial.id in ends and ends[trial.id].status is not None}
     diverged = sum(trial in ended and ended[trial].status == "diverged" for trial in selected)
     values = [] if diverged else list(accuracies.values())
     return Cell(
@@ -192,14 +223,16 @@ def _cell(
         fmean(values) if values else None,
         interval=t_interval(values),
         n=len(accuracies),
-        seeds=len({trial.seed for trial in asked}),
+        seeds=len({trial.seed for trial in every}),
         accuracies=accuracies,
         variants={variant: fmean(values.values()) for variant, values in variants.items() if variant and values},
         selected=_selected(chosen, shown),
         layers=Counter(ends[trial].layers for trial in selected if trial in tests),
         diverged=diverged,
         failed=Counter(end.reason for end in ended.values() if end.status == "failed"),
-        missing=len(asked) - len(ended),
+        missing=len(every) - len(ended),
+        codes=Counter(str(facts[trial.id].get("trial_code", "")) for trial in every if trial.id in facts),
+        remarks=Counter(remark for end in ended.values() for remark in end.remarks),
     )
 
 

@@ -1,1 +1,9 @@
-"""The paper's mathematics, in its letters."""
+"""The paper's mathematics, in its letters, and the registry of criteria: one line a criterion."""
+
+from lmsa_bench.control.criteria import Criterion, predicted_loss, rgn, snr
+from lmsa_bench.registry import Registry
+
+CRITERIA = Registry[Criterion]("criterion")
+CRITERIA.register(predicted_loss)
+CRITERIA.register(rgn)
+CRITERIA.register(snr)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmsa_bench.control.trajectory import Loss, Trajectory, cross_entropy, trajectory
+from lmsa_bench.errors import UserError
 from lmsa_bench.models.layered import LayeredModel
 
 Batch = tuple[Tensor, Tensor]
@@ -165,7 +166,7 @@ def snr(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
         first, *rest = _gradients(model, _first(tuning, batches), loss)
         if not rest:
-            raise ValueError("the variance of a gradient needs at least two batches")
+            raise UserError("the variance of a gradient needs at least two batches")
         values = []
         for layer in zip(first, *rest, strict=True):
             stacked = torch.stack([torch.cat([g.flatten() for g in batch]) for batch in layer]).double()

@@ -4,10 +4,12 @@ from functools import partial
 
 from lmsa_bench.control import criteria, selectors
 from lmsa_bench.control.updates import Adam
-from lmsa_bench.methods.method import Count, Every, Method, NonNegative, Positive
+from lmsa_bench.methods.method import BATCHES, Count, Every, Method, NonNegative, Positive
 
 
-def auto_rgn(lr: Positive, batches: Count = 5, every: Count | None = None, weight_decay: NonNegative = 0.0) -> Method:
+def auto_rgn(
+    lr: Positive, batches: Count = BATCHES, every: Count | None = None, weight_decay: NonNegative = 0.0
+) -> Method:
     """Tunes argmax RGN with Adam; ``every`` epochs it selects again."""
     update = partial(Adam, lr=lr, weight_decay=weight_decay)
     return Method(selectors.best(criteria.rgn(batches)), update, Every(every))

@@ -5,13 +5,13 @@ from dataclasses import replace
 from lmsa_bench.control import selectors
 from lmsa_bench.control.hamiltonian import Reduction
 from lmsa_bench.methods.lmsa import lmsa
-from lmsa_bench.methods.method import Count, Method, NonNegative, Positive
+from lmsa_bench.methods.method import INNER_STEPS, MSA_LR, RHO, Count, Method, NonNegative, Positive
 
 
 def full_msa(
-    lr: Positive = 1e-3,
-    rho: NonNegative = 0.01,
-    inner_steps: Count = 5,
+    lr: Positive = MSA_LR,
+    rho: NonNegative = RHO,
+    inner_steps: Count = INNER_STEPS,
     costate_penalty: bool = True,
     reduction: Reduction = "sum",
     weight_decay: NonNegative = 0.0,

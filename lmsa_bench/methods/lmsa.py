@@ -3,18 +3,31 @@
 from functools import partial
 
 from lmsa_bench.control import criteria, selectors
+from lmsa_bench.control.criteria import StateView
 from lmsa_bench.control.hamiltonian import Reduction
 from lmsa_bench.control.updates import MSA
-from lmsa_bench.methods.method import Count, Every, Method, NonNegative, Positive
+from lmsa_bench.methods.method import (
+    BATCHES,
+    INNER_STEPS,
+    MSA_LR,
+    RHO,
+    STATE_VIEW,
+    C,
+    Count,
+    Every,
+    Method,
+    NonNegative,
+    Positive,
+)
 
 
 def lmsa(
-    lr: Positive = 1e-3,
-    rho: NonNegative = 0.01,
-    inner_steps: Count = 5,
-    state_view: criteria.StateView = "position",
-    c: Positive = 0.01,
-    batches: Count = 5,
+    lr: Positive = MSA_LR,
+    rho: NonNegative = RHO,
+    inner_steps: Count = INNER_STEPS,
+    state_view: StateView = STATE_VIEW,
+    c: Positive = C,
+    batches: Count = BATCHES,
     every: Count | None = None,
     costate_penalty: bool = True,
     reduction: Reduction = "sum",

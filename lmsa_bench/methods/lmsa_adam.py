@@ -1,15 +1,15 @@
 """L-MSA's criterion with Adam in place of MSA (paper, section 4.4, figure 6)."""
 
-from lmsa_bench.control import criteria
+from lmsa_bench.control.criteria import StateView
 from lmsa_bench.methods.lmsa_adam_k import lmsa_adam_k
-from lmsa_bench.methods.method import Count, Method, NonNegative, Positive
+from lmsa_bench.methods.method import BATCHES, STATE_VIEW, C, Count, Method, NonNegative, Positive
 
 
 def lmsa_adam(
     lr: Positive,
-    state_view: criteria.StateView = "position",
-    c: Positive = 0.01,
-    batches: Count = 5,
+    state_view: StateView = STATE_VIEW,
+    c: Positive = C,
+    batches: Count = BATCHES,
     every: Count | None = None,
     weight_decay: NonNegative = 0.0,
 ) -> Method:

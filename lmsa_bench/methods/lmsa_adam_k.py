@@ -3,16 +3,17 @@
 from functools import partial
 
 from lmsa_bench.control import criteria, selectors
+from lmsa_bench.control.criteria import StateView
 from lmsa_bench.control.updates import Adam
-from lmsa_bench.methods.method import Count, Every, Method, NonNegative, Positive
+from lmsa_bench.methods.method import BATCHES, INNER_STEPS, STATE_VIEW, C, Count, Every, Method, NonNegative, Positive
 
 
 def lmsa_adam_k(
     lr: Positive,
-    inner_steps: Count = 5,
-    state_view: criteria.StateView = "position",
-    c: Positive = 0.01,
-    batches: Count = 5,
+    inner_steps: Count = INNER_STEPS,
+    state_view: StateView = STATE_VIEW,
+    c: Positive = C,
+    batches: Count = BATCHES,
     every: Count | None = None,
     weight_decay: NonNegative = 0.0,
 ) -> Method:

@@ -2,21 +2,39 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from lmsa_bench.control.criteria import StateView
 from lmsa_bench.control.selectors import Selector
 from lmsa_bench.control.updates import Update
 from lmsa_bench.models import LayeredModel
+from lmsa_bench.registry import Registry
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Gt(0), Le(2**31 - 1)]
 
 
+# L-MSA's defaults, for all rows that share them.
+STATE_VIEW: StateView = "position"
+C = 0.01
+RHO = 0.01
+MSA_LR = 1e-3
+INNER_STEPS = 5
+BATCHES = 5  # of tuning samples that a criterion looks at
+
+
 class Averaged:
     """Marks a hyper-parameter that is averaged over: a table row is the mean over its values, none is selected."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Marks a hyper-parameter that is a name in a registry."""
+
+    registry: Registry[Any]
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,13 @@ class Every:
             return step == 0
         return step % (self.count * (1 if self.unit == "steps" else steps_per_epoch)) == 0
 
+    def missed(self, epochs: int, steps_per_epoch: int) -> str | None:
+        """What is said of a training this short that the layers were never chosen again; None where they were."""
+        if self.count is None or any(self.due(step, steps_per_epoch) for step in range(1, epochs * steps_per_epoch)):
+            return None
+        length = epochs * steps_per_epoch if self.unit == "steps" else epochs
+        return f"its schedule never came due: {length} {self.unit}, every {self.count} {self.unit}"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -40,3 +65,4 @@ class Method:
     select: Selector
     update: Callable[[LayeredModel], Update] | None
     every: Every = Every()
+    rest: bool = False  # tunes the parameters that are in no layer's θ as well

@@ -1,18 +1,21 @@
 """A criterion's scores of the source model, without training (paper, figures 4 and 7, and the fidelity report)."""
 
-from typing import Literal
+import inspect
+from typing import Annotated
 
-from lmsa_bench.control import criteria, selectors
-from lmsa_bench.methods.method import Count, Method, Positive
+from lmsa_bench.control import CRITERIA, selectors
+from lmsa_bench.control.criteria import StateView
+from lmsa_bench.methods.method import BATCHES, STATE_VIEW, C, Count, Method, Named, Positive
 
 
 def score_only(
-    criterion: Literal["predicted_loss", "rgn", "snr"],
-    state_view: criteria.StateView = "flat",
-    c: Positive = 1.0,
-    batches: Count = 5,
+    criterion: Annotated[str, Named(CRITERIA)],
+    state_view: StateView = STATE_VIEW,
+    c: Positive = C,
+    batches: Count = BATCHES,
 ) -> Method:
-    """Scores every layer and tunes none; ``state_view`` and ``c`` matter to the predicted loss alone."""
-    if criterion == "predicted_loss":
-        return Method(selectors.best(criteria.predicted_loss(state_view, c, batches)), None)
-    return Method(selectors.best({"rgn": criteria.rgn, "snr": criteria.snr}[criterion](batches)), None)
+    """Scores every layer by a name in CRITERIA and tunes none; a criterion is given what its factory asks for."""
+    factory = CRITERIA.get(criterion)
+    options = {"state_view": state_view, "c": c, "batches": batches}
+    wanted = inspect.signature(factory).parameters
+    return Method(selectors.best(factory(**{name: value for name, value in options.items() if name in wanted})), None)

@@ -5,14 +5,14 @@ from typing import Literal
 
 from lmsa_bench.control import selectors
 from lmsa_bench.control.updates import MSA, Adam
-from lmsa_bench.methods.method import Method, NonNegative, Positive
+from lmsa_bench.methods.method import RHO, Method, NonNegative, Positive
 
 
 def single_layer(
     n: int,
     lr: Positive,
     update: Literal["adam", "msa"] = "adam",
-    rho: NonNegative = 1.0,
+    rho: NonNegative = RHO,
     weight_decay: NonNegative = 0.0,
 ) -> Method:
     """Tunes layer n alone (negative: counted from the end)."""

@@ -11,7 +11,8 @@ from lmsa_bench.analysis.build import PAPER_TASKS, paper, report
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import figures
 from lmsa_bench.report.tables import FORMATS, render
-from lmsa_bench.results.journal import DEFAULT_RESULTS, SCHEMA, Journal
+from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
+from lmsa_bench.results.table import SCHEMA
 from lmsa_bench.results.tracking import ResultStore
 from lmsa_bench.suites.spec import Suite
 
@@ -21,7 +22,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lmsa_bench.report", description=__doc__)
     add = parser.add_argument
     add("suite", nargs="?", default="quickstart", help="a suite's name or YAML file (quickstart)")
-    add("--seeds", type=int, metavar="N", help="the first N seeds, as the sweep was told (the suite's)")
+    add("--seeds", type=int, metavar="N", help="the first N seeds, as given to the sweep (default: the suite's)")
     add("--format", choices=FORMATS, default="table")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
@@ -40,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.paper:
         found = paper()
     else:
-        from lmsa_bench.suites.load import load  # imports torch, which the paper's table does not need
+        from lmsa_bench.analysis.codes import footnotes  # imports torch, which the paper's table does not need
+        from lmsa_bench.suites.load import load
 
         suite = load(options.suite, options.seeds)
         figures.check(suite)
-        found = report(suite, _table(options.results, options.tracking_uri, suite))
+        suite.refuse_missing_weights()
+        table = _table(options.results, options.tracking_uri, suite)
+        found = report(suite, table, footnotes(suite, table))
     text = render(found, options.format)
     if options.format == "table" and not options.paper and set(PAPER_TASKS) & set(found.tasks):
         text += b"\n" + render(paper(), "table")
@@ -63,4 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _table(results: Path, uri: str | None, suite: Suite) -> pa.Table:
     if not suite.trials:
         return SCHEMA.empty_table()
-    return ResultStore(uri).table() if uri is not None else Journal(results).table()
+    if uri is not None:
+        return ResultStore(uri).table()
+    journal = Journal(results)
+    for line in journal.others():
+        print(line, file=sys.stderr)
+    return journal.table()

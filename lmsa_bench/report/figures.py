@@ -37,18 +37,23 @@ def check(suite: Suite) -> None:
             raise UserError(f"{at}: {name!r} shows every epoch's test accuracy: add the line curves: true")
 
 
+def made(report: Report) -> "dict[str, Figure]":
+    """The report's figures by name, but for those that have nothing to show yet."""
+    return {name: figure for name in report.figures if (figure := FIGURES[name].draw(report)) is not None}
+
+
 def draw(report: Report, folder: Path) -> list[Path]:
     """Writes each of the report's figures as PNG and PDF into a folder; raises UserError where that cannot be made."""
-    made = {name: figure for name in report.figures if (figure := FIGURES[name].draw(report)) is not None}
+    drawn = made(report)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
-        for name, figure in made.items():
+        for name, figure in drawn.items():
             for suffix in ("png", "pdf"):
-                drawn = io.BytesIO()
-                figure.savefig(drawn, format=suffix, dpi=150, bbox_inches="tight")
+                image = io.BytesIO()
+                figure.savefig(image, format=suffix, dpi=150, bbox_inches="tight")
                 paths.append(folder / f"{report.suite}_{name}.{suffix}")
-                write_whole(paths[-1], drawn.getvalue())
+                write_whole(paths[-1], image.getvalue())
     except OSError as error:
         raise UserError(f"figures folder {folder}: cannot be written ({error.strerror}); name another") from None
     return paths

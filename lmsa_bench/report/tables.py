@@ -93,12 +93,12 @@ def _table_lines(report: Report) -> list[str]:
         lines.append(f"Not ranked, since not every method has a result there: {', '.join(report.statistics.left_out)}.")
     if ranks:
         lines += ["", *statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
-    if report.blocked is not None and (told := statistic_lines(report.blocked)):
+    if report.blocked is not None and (tests := statistic_lines(report.blocked)):
         lines += [
             "",
             f"With each of the {len(report.blocked.blocks)} (task, seed) pairs as a block, which speaks of these tasks "
             "and not of others:",
-            *told,
+            *tests,
             f"Verdict: {report.blocked.verdict('(task, seed) pair')}.",
         ]
     if report.differences:
@@ -122,13 +122,21 @@ def _table_lines(report: Report) -> list[str]:
 
 
 def _remarks(report: Report) -> list[str]:
-    lines = []
+    lines = list(report.notes)
     for (row, task), cell in report.cells.items():
-        told = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
-        told += [f"{cell.missing} not finished"] * bool(cell.missing)
-        told += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
-        if told:
-            lines.append(f"{row} on {task}: {'; '.join(told)}.")
+        notes = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
+        notes += [f"{cell.missing} not finished"] * bool(cell.missing)
+        notes += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
+        if notes:
+            lines.append(f"{row} on {task}: {'; '.join(notes)}.")
+    for row in report.rows:
+        told: dict[str, dict[str, int]] = {}
+        for task in report.tasks:
+            for remark, count in report.cells[row, task].remarks.items():
+                told.setdefault(remark, {})[task] = count
+        for remark, counts in told.items():
+            n = sum(counts.values())
+            lines.append(f"{row} on {', '.join(counts)}: {n} trial{'s' * (n > 1)}: {remark}.")
     return lines
 
 
@@ -194,6 +202,8 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "diverged": cell.diverged,
         "failed": cell.failed,
         "missing": cell.missing,
+        "codes": cell.codes,
+        "remarks": cell.remarks,
     }
 
 
@@ -207,6 +217,8 @@ def _statistics_json(statistics: Statistics) -> dict[str, Any]:
 def _json(report: Report) -> str:
     document = {
         "suite": report.suite,
+        "part": report.part,
+        "notes": report.notes,
         "rows": [
             {
                 "method": row,
@@ -276,6 +288,7 @@ def _latex(report: Report) -> str:
             shown.append(rf"\textbf{{{text}}}" if row in report.best(task) else text)
         lines.append(" & ".join([*shown, f"{ranks[row]:.2f}" if row in ranks else "--"]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", f"% {report.statistics.verdict()}", f"% {BUDGET}"]
+    lines += [f"% {note}" for note in report.notes]
     return "\n".join(lines) + "\n"
 
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from lmsa_bench.suites.spec import Row
 
-MOST_POINTS = 100  # of a loss curve: neighbouring steps are averaged
+SINGLE_STEPS = 16  # at the beginning of a loss curve; later this many points are a doubling of steps, or less
 SURFACE = ("rho", "lr", "costate_penalty", "reduction")  # the hyper-parameters of figure rho
 
 Points = list[tuple[float, float]]
 
 
 def curves(report: Report) -> "Figure | None":
-    """Figure 5: loss against steps, test accuracy against epochs and against seconds of training."""
+    """Figure 5: loss and test accuracy against steps, and test accuracy against seconds of training."""
     measures = report.measures
     if measures is None:
         return None
@@ -42,16 +42,19 @@ def curves(report: Report) -> "Figure | None":
         base = [cell.mean for (row, at), cell in report.cells.items() if at == task and row in untrained]
         for row, colour in zip(rows, colours(len(rows)), strict=True):
             parts = measures.chosen(row, task)
-            for one, points in zip(line, (_losses, _by_epoch, _by_second), strict=True):
+            for one, points in zip(line, (_losses, _by_step, _by_second), strict=True):
                 _band(one, [points(m) for part in parts for m in part], colour, row.name)
         for one in line[1:]:
             for value in base:
                 if value is not None:
                     one.axhline(100 * value, color="black", linestyle="--", linewidth=1, label="no training")
             one.set_ylabel("Test accuracy (%)")
-        line[0].set_ylabel("Train loss (nats)")
+        for one in line[:2]:
+            one.set_xscale("log", base=2)
+            one.xaxis.set_major_formatter("{x:g}")
+        line[0].set_ylabel("Loss before the step (nats)")
         line[1].set_title(task, fontsize="medium")
-        for one, name in zip(line, ("Step (batches)", "Epoch", "Training time (s)"), strict=True):
+        for one, name in zip(line, ("Step (batches)", "Step (batches)", "Training time (s)"), strict=True):
             one.set_xlabel(name)
             one.grid(color="0.92")
             one.set_axisbelow(True)
@@ -69,14 +72,16 @@ def _untrained(measures: Measures) -> set[str]:
 
 
 def _losses(m: Measured) -> Points:
-    losses = [loss for epoch in m.epochs for loss in epoch.step_losses]
-    size = max(1, math.ceil(len(losses) / MOST_POINTS))
-    bins = [losses[i : i + size] for i in range(0, len(losses), size)]
-    return [(1 + i * size + (len(some) - 1) / 2, fmean(some)) for i, some in enumerate(bins)]
+    """The loss of each of the first steps, then means over ever more steps: an axis of logarithms shows no more."""
+    losses, points, done = [loss for epoch in m.epochs for loss in epoch.step_losses], [], 0
+    while some := losses[done : done + max(1, done // SINGLE_STEPS)]:
+        points.append((1 + done + (len(some) - 1) / 2, fmean(some)))
+        done += len(some)
+    return points
 
 
-def _by_epoch(m: Measured) -> Points:
-    return [(i, 100 * e.test_accuracy) for i, e in enumerate(m.epochs, 1) if e.test_accuracy is not None]
+def _by_step(m: Measured) -> Points:
+    return [(step, 100 * accuracy) for epoch in m.epochs for step, accuracy in epoch.accuracies]
 
 
 def _by_second(m: Measured) -> Points:
@@ -145,12 +150,12 @@ class Surface(NamedTuple):
 
 def surface(measures: Measures, tasks: Sequence[str]) -> Surface | None:
     """The suite's trials that have all of SURFACE, each task's variants and seeds averaged, then the tasks."""
-    asked: dict[tuple[object, ...], dict[str, list[Measured | None]]] = defaultdict(lambda: defaultdict(list))
+    by_setting: dict[tuple[object, ...], dict[str, list[Measured | None]]] = defaultdict(lambda: defaultdict(list))
     for trial in measures.suite.trials:
         ended = trial.id in measures.ends and measures.ends[trial.id].status is not None
         if trial.task in tasks and ended and all(name in trial.hparams for name in SURFACE):
             key = tuple(trial.hparams[name] for name in SURFACE)
-            asked[key][trial.task].append(measures.found.get(trial.id))
+            by_setting[key][trial.task].append(measures.found.get(trial.id))
 
     def mean(by_task: dict[str, list[Measured | None]], value: Callable[[Measured], float]) -> float:
         if set(by_task) != set(tasks):
@@ -159,12 +164,12 @@ def surface(measures: Measures, tasks: Sequence[str]) -> Surface | None:
 
     validated = {
         key: (round(mean(by_task, lambda m: m.val_accuracy), 12), -mean(by_task, lambda m: m.val_loss))
-        for key, by_task in asked.items()
+        for key, by_task in by_setting.items()
     }
     complete = {key: value for key, value in validated.items() if not math.isnan(value[0])}
     if not complete:
         return None
-    accuracies = {key: mean(by_task, lambda m: m.test_accuracy) for key, by_task in asked.items()}
+    accuracies = {key: mean(by_task, lambda m: m.test_accuracy) for key, by_task in by_setting.items()}
     return Surface(accuracies, max(complete, key=complete.__getitem__))
 
 

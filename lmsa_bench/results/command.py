@@ -6,16 +6,16 @@ from pathlib import Path
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 
-OTHERS = "others"  # the suite, in MLflow, of trials of which no suite is known
+OTHERS = "others"  # the suite, in MLflow, of trials that belong to no known suite
 
 
 def sync(journal: Journal, store: ResultStore) -> int:
-    """Writes all that the store lacks of a results folder, whatever was published before; returns how many trials."""
+    """Writes all that is missing from the tracking store, whatever was published before; returns how many trials."""
     started, suites = set(journal.ids()), journal.suites()
     others = started.difference(*suites.values())
     written = 0
-    for name, asked in {**suites, **({OTHERS: others} if others else {})}.items():
-        written += store.publish(journal, name, asked, anew=True)
+    for name, ids in {**suites, **({OTHERS: others} if others else {})}.items():
+        written += store.publish(journal, name, ids, anew=True)
         store.publish_summary(journal, name)
     store.deduplicate()
     return written
@@ -28,9 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
     add.add_argument("--storage", metavar="URI", help="the sweep's storage")
     add.add_argument("--tracking-uri", help="MLflow store ($MLFLOW_TRACKING_URI, else the results folder's own)")
-    asked = parser.parse_args(arguments)
-    journal = opened(asked.results, asked.storage)
-    store = ResultStore(chosen_uri(asked.tracking_uri, journal.root))
+    options = parser.parse_args(arguments)
+    journal = opened(options.results, options.storage)
+    store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     written = sync(journal, store)
-    print(f"{written} of {len(journal.ids())} trials had something new for {store.shown}; now it has all")
+    print(f"{written} of {len(journal.ids())} trials were out of date in {store.shown}; now it is complete")
     return 0

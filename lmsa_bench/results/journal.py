@@ -2,102 +2,43 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.object_store import PATIENCE, Storage, is_uri
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
+from lmsa_bench.results import reading
+from lmsa_bench.results.table import Entry, frame, rows
+from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, canonical
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ERROR = "error.txt"  # in a trial's folder: the traceback of what it failed by
 FORMAT = 1  # of the results folder
 MARKER = "lmsa_bench.json"
-# A trial's files in the order in which a storage gets or loses them: records before the checkpoint of their epoch, and
-# a checkpoint goes when the result is there.
+# A trial's files in the order in which an object store gets or loses them: records before the checkpoint of their
+# epoch, and a checkpoint is removed once the result is there.
 FILES = ("trial.json", "records.jsonl", ERROR, "result.json", "checkpoint.pt")
-# All that is taken from a storage, whose names could lead anywhere.
-TAKEN = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json", re.ASCII)
+# All that is pulled from an object store, whose names could lead anywhere.
+PULLED = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json|code/\w+\.json", re.ASCII)
 DEFAULT_RESULTS = "results"  # in the current folder
 
-_ARROW: dict[Any, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-
-
-def _column(hint: Any) -> pa.DataType:
-    """The Arrow type of a field: a tuple is a list, a mapping the text of its canonical JSON."""
-    origin, inner = get_origin(hint), [part for part in get_args(hint) if part is not type(None)]
-    if origin in (Annotated, Union, UnionType):
-        return _column(inner[0])
-    if origin is Literal:
-        return pa.string()
-    if origin is tuple:
-        return pa.list_(_column(inner[0]))
-    return _ARROW.get(hint, pa.string())
-
-
-def _columns(kind: type[Trial] | type[EpochRecord] | type[TrialResult]) -> dict[str, pa.DataType]:
-    hints = get_type_hints(kind, include_extras=True)
-    return {field.name: _column(hints[field.name]) for field in fields(kind)}
-
-
-# One row an epoch: the trial's columns, the epoch's, and those of the trial's end (null while it runs), which repeat in
-# each row. What a trial's end has in common with its best epoch, such as test figures, stands in that epoch's row.
-_TRIAL, _EPOCH = _columns(Trial), _columns(EpochRecord)
-_END = {name: kind for name, kind in _columns(TrialResult).items() if name not in _EPOCH}
-SCHEMA = pa.schema([*({"trial": pa.string(), "configuration": pa.string()} | _TRIAL | _EPOCH | _END).items()])
-
-
-_KINDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trial, EpochRecord, TrialResult)}
-
-
-class Entry(NamedTuple):
-    """What one trial's folder holds."""
-
-    trial: Trial
-    records: list[EpochRecord]
-    result: TrialResult | None
-
-
-def epoch_record(raw: dict[str, Any]) -> EpochRecord:
-    """The record whose JSON this is."""
-    return EpochRecord(**{**raw, "layers": tuple(raw["layers"]), "step_losses": tuple(raw["step_losses"])})
-
-
-def rows(entries: Iterable[Entry]) -> pa.Table:
-    """One table of all epochs of these trials, in a fixed order; a trial that ended without an epoch has one row."""
-    columns: list[dict[str, Any]] = []
-    for trial, records, result in sorted(entries, key=lambda entry: entry.trial.id):
-        shared = {"trial": trial.id, "configuration": trial.configuration} | _plain(trial, _TRIAL)
-        if result is not None:
-            shared |= _plain(result, _END)
-        epochs: list[EpochRecord | None] = [*records] or [None]
-        for record in epochs:
-            row = dict(shared)
-            if record is not None:
-                row |= _plain(record, _EPOCH)
-                if result is not None and record.epoch == result.best_epoch:
-                    row |= {"test_loss": result.test_loss, "test_accuracy": result.test_accuracy}
-            columns.append(row)
-    return pa.Table.from_pylist(columns, schema=SCHEMA)
-
-
-def _plain(one: Trial | EpochRecord | TrialResult, names: Iterable[str]) -> dict[str, Any]:
-    values = asdict(one)
-    return {name: canonical(values[name]) if isinstance(values[name], dict) else values[name] for name in names}
+T = TypeVar("T", Trial, TrialResult)
 
 
 class Journal:
     """The trials of a results folder; raises UserError where the folder cannot be used, or is not there.
 
-    With a storage the folder is a copy of a part of it, which ``refresh``, ``pull`` and ``push`` bring up to date.
+    With an object store the folder is a copy of a part of it, kept up to date by ``refresh``, ``pull`` and ``push``.
     ``make`` makes a folder that is not there.
     """
 
@@ -105,6 +46,8 @@ class Journal:
         self.root, self.storage = root, storage
         self.trials = root / "trials"
         self.suites_folder = root / "suites"
+        self._protocols: dict[str, int] = {}  # by trial id
+        self._codes: set[str] = set()  # that this process has written
         marker = root / MARKER
         try:
             if make:
@@ -134,22 +77,56 @@ class Journal:
         return folder
 
     def append(self, record: EpochRecord) -> None:
-        """Adds an epoch's record; the same or a later epoch that was there (a killed run's) makes way."""
+        """Adds an epoch's record; replaces the same and later epochs of a killed run."""
+        _refuse_unreadable(record)
         path = self.trials / record.trial / "records.jsonl"
         kept = [r for r in self.records(record.trial) if r.epoch < record.epoch]
         write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
 
     def finish(self, result: TrialResult) -> None:
         """Writes how a trial ended; after this it is never run again, unless it failed."""
+        _refuse_unreadable(result)
         write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
 
+    def forget(self, trial_id: str, code: str) -> None:
+        """Removes what a trial left that ran on that code, so that it is run anew, unless another process has done so.
+
+        The caller has seen its result.
+        """
+        with self.lock(trial_id):
+            result = self.result(trial_id)
+            if result is not None and result.provenance.get("trial_code", "") == code:
+                for path in (self.trials / trial_id).iterdir():
+                    if path.name not in ("trial.json", "lock"):
+                        path.unlink(missing_ok=True)
+                self.push(trial_id)
+
+    def add_code(self, name: str, modules: Mapping[str, str]) -> None:
+        """Keeps which files' code decides a trial, under the hash of it."""
+        if name not in self._codes:
+            path = self.root / "code" / f"{name}.json"
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                write_whole(path, canonical(dict(modules)).encode())
+            self.push_file(f"code/{name}.json")
+            self._codes.add(name)
+
+    def code(self, name: str) -> dict[str, str]:
+        """The files of that hash, each with a digest of its code; empty where they are not known."""
+        if re.fullmatch(r"\w+", name, re.ASCII):
+            with suppress(OSError, ValueError):
+                found = json.loads((self.root / "code" / f"{name}.json").read_bytes())
+                if isinstance(found, dict) and all(isinstance(digest, str) for digest in found.values()):
+                    return found
+        return {}
+
     def refresh(self) -> None:
-        """Brings all that a storage has of records, results and suites into the folder."""
+        """Pulls all records, results and suites of the object store into the folder."""
         if self.storage is not None:
-            self.storage.pull_changed(self.root, lambda name: bool(TAKEN.fullmatch(name)) and name[-3:] != ".pt")
+            self.storage.pull_changed(self.root, lambda name: bool(PULLED.fullmatch(name)) and name[-3:] != ".pt")
 
     def pull(self, trial_id: str) -> None:
-        """Brings a trial's folder to where a storage has it, to go on from there on this node."""
+        """Brings a trial's folder up to date with the object store, to resume on this node."""
         if self.storage is not None:
             for name in FILES[1:]:
                 path = self.trials / trial_id / name
@@ -157,13 +134,13 @@ class Journal:
                     path.unlink(missing_ok=True)
 
     def push(self, trial_id: str) -> None:
-        """Writes what is new in a trial's folder to a storage."""
+        """Pushes what is new in a trial's folder to the object store."""
         if self.storage is not None:
             for name in FILES:
                 self.push_file(f"trials/{trial_id}/{name}")
 
     def push_file(self, name: str) -> None:
-        """Writes a file of the folder to a storage where it is new, and drops one there that is gone here."""
+        """Pushes a file of the folder where it is new, and removes one there that is gone here."""
         if self.storage is not None:
             if (self.root / name).exists():
                 self.storage.push(self.root / name, name)
@@ -171,11 +148,11 @@ class Journal:
                 self.storage.remove(name, self.root / name)
 
     def lock(self, trial_id: str) -> FileLock:
-        """Held by the one process that runs a trial; the system lets go of it when that is killed."""
+        """Held by the one process that runs a trial; released by the system when that is killed."""
         return FileLock(self.trials / trial_id / "lock", thread_local=False)
 
     def add_suite(self, name: str, trial_ids: Collection[str]) -> None:
-        """Notes which trials a suite asks for, beside those that it asked for before."""
+        """Notes which trials belong to a suite, beside those it had before."""
         self.suites_folder.mkdir(exist_ok=True)
         with FileLock(self.suites_folder / "lock"):
             known = self.suites().get(name, set())
@@ -185,7 +162,7 @@ class Journal:
                 self.push_file(f"suites/{name}.json")
 
     def suites(self) -> dict[str, set[str]]:
-        """The trials that each suite asked for, started or not; without a damaged file's, which is written anew."""
+        """The trials of each suite, started or not; a damaged file is left out, and written anew."""
         found = {}
         for path in sorted(self.suites_folder.glob("*.json")):
             with suppress(ValueError):
@@ -193,29 +170,45 @@ class Journal:
         return found
 
     def ids(self) -> list[str]:
-        """All trials that ever started."""
-        return sorted(folder.name for folder in self.trials.iterdir() if (folder / "trial.json").exists())
+        """All trials of this protocol that ever started."""
+        return sorted(path.parent.name for path in self.trials.glob("*/trial.json") if self._is_current(path))
+
+    def others(self) -> list[str]:
+        """A line for each protocol but this version's that has ended trials in the folder, which are not used."""
+        found = Counter(
+            self._protocols[path.parent.name]
+            for path in self.trials.glob("*/trial.json")
+            if not self._is_current(path) and (path.parent / "result.json").exists()
+        )
+        return [
+            f"{count} finished trial{'s' * (count > 1)} of protocol {protocol} {'are' if count > 1 else 'is'} in this "
+            f"folder; this version runs protocol {PROTOCOL}"
+            for protocol, count in sorted(found.items())
+        ]
 
     def finished(self) -> set[str]:
         """The trials that have ended and need no further run: finished and diverged ones, not failed ones."""
-        ended = (self.result(path.parent.name) for path in self.trials.glob("*/result.json"))
+        paths = self.trials.glob("*/result.json")
+        ended = (self.result(path.parent.name) for path in paths if self._is_current(path.with_name("trial.json")))
         return {result.trial for result in ended if result is not None and result.status != "failed"}
 
     def records(self, trial_id: str) -> list[EpochRecord]:
         """The trial's epochs so far; raises UserError where they are damaged."""
-        return self._read(trial_id, "records.jsonl", EpochRecord)
+        name = "records.jsonl"
+        with self._damaged(trial_id):
+            return reading.records(self._lines(trial_id, name), trial_id, name)
 
     def result(self, trial_id: str) -> TrialResult | None:
         """How a trial ended, None while it has not; raises UserError where that is damaged."""
-        found = self._read(trial_id, "result.json", TrialResult)
-        return found[0] if found else None
+        return self._one(TrialResult, trial_id, "result.json")
 
     def entry(self, trial_id: str) -> Entry:
         """All that a trial's folder holds."""
-        trials = self._read(trial_id, "trial.json", Trial)
-        if not trials:
-            raise self._damaged(trial_id, "it has no trial.json")
-        return Entry(trials[0], self.records(trial_id), self.result(trial_id))
+        trial, records, result = self._one(Trial, trial_id, "trial.json"), self.records(trial_id), self.result(trial_id)
+        with self._damaged(trial_id):
+            if trial is None:
+                raise ValueError("it has no trial.json")
+            return reading.whole(trial, records, result)
 
     def stamp(self, trial_id: str) -> str:
         """A text that changes whenever a trial's records or result do; nothing is read for it."""
@@ -229,40 +222,62 @@ class Journal:
         return " ".join(found)
 
     def entries(self) -> Iterator[Entry]:
-        """All trials that ever started."""
+        """All trials of this protocol that ever started."""
         return map(self.entry, self.ids())
 
     def table(self) -> pa.Table:
-        """All records as one table (see SCHEMA)."""
+        """All records as one table (see table.SCHEMA)."""
         return rows(self.entries())
 
-    def _read(self, trial_id: str, name: str, kind: type) -> list[Any]:
-        """What the lines of a trial's file say, of that kind and of that trial; nothing where there is no file."""
+    def frame(self) -> "pd.DataFrame":
+        """The table for a notebook, with a column for each hyper-parameter."""
+        return frame(self.table())
+
+    def _is_current(self, path: Path) -> bool:
+        """Whether the trial of a `trial.json` is of this protocol; others have other ids, and other records."""
+        name = path.parent.name
+        if name not in self._protocols:
+            try:
+                self._protocols[name] = reading.protocol_of(path.read_bytes())
+            except OSError:
+                return True
+        return self._protocols[name] == PROTOCOL
+
+    def _lines(self, trial_id: str, name: str) -> list[bytes]:
         try:
-            lines = (self.trials / trial_id / name).read_bytes().splitlines()
-            found = [_KINDS[kind].validate_json(line, strict=True) for line in lines]
-            known = {field.name for field in fields(kind)}
-            if unknown := {key for line in lines for key in json.loads(line)} - known:
-                raise ValueError(f"{name} has unknown keys: {sorted(unknown)!r:.80}")
-            named = {one.id if isinstance(one, Trial) else one.trial for one in found}
-            if named - {trial_id} or (kind is not EpochRecord and len(found) != 1):
-                raise ValueError(f"{name} is not this trial's")
-            return found
+            return (self.trials / trial_id / name).read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise self._damaged(trial_id, one_line(f"{name}: {place}: {first['msg']}")) from None
-        except (OSError, ValueError) as error:
-            raise self._damaged(trial_id, one_line(error)) from None
 
-    def _damaged(self, trial_id: str, why: str) -> UserError:
-        return UserError(f"{self.trials / trial_id}: cannot be read ({why}); remove it and run the suite again")
+    def _one(self, kind: type[T], trial_id: str, name: str) -> T | None:
+        """The only line of a trial's file, None where there is no file."""
+        with self._damaged(trial_id):
+            if not (lines := self._lines(trial_id, name)) and not (self.trials / trial_id / name).exists():
+                return None
+            if len(lines) != 1:
+                raise ValueError(f"{name} has {len(lines)} lines")
+            return reading.parse(kind, lines[0], trial_id, name)
+
+    @contextmanager
+    def _damaged(self, trial_id: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{self.trials / trial_id}: cannot be read ({one_line(error)}); remove it and run the suite again"
+            ) from None
+
+
+def _refuse_unreadable(one: EpochRecord | TrialResult) -> None:
+    """Raises UserError at what could not be read again, such as a plug-in's negative loss."""
+    try:
+        reading.parse(type(one), canonical(asdict(one)), one.trial, "what the trial left")
+    except ValueError as error:
+        raise UserError(one_line(error)) from None
 
 
 def opened(results: Path, storage: str | None = None, *, make: bool = False) -> Journal:
-    """The journal of a results folder, with all that its storage has; a path given as storage is the folder itself."""
+    """The journal of a results folder, up to date with its object store; a path as storage is the folder itself."""
     if storage is None or not is_uri(storage):
         return Journal(Path(storage.removeprefix("file://") if storage else results).absolute(), make=make)
     journal = Journal(results.absolute(), Storage(storage, PATIENCE), make=True)

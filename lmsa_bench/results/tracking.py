@@ -1,7 +1,6 @@
 """The results in MLflow: a mirror of the journal, one run a trial, that can be replayed at any time."""
 
 import json
-import logging
 import os
 import uuid
 from collections import defaultdict
@@ -17,7 +16,9 @@ from filelock import FileLock, Timeout
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, first_cause, one_line, without_password
 from lmsa_bench.results import run_tags
-from lmsa_bench.results.journal import Entry, Journal, rows
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.quiet import quiet
+from lmsa_bench.results.table import Entry, rows
 from lmsa_bench.trial.spec import canonical
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ LOCK_SECONDS = 60
 SUMMARY = "summary"  # in the cursor, among trials' ids
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # errors that a later try may not get
-ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # by default a server that is down blocks each call for minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 Cursor = dict[str, dict[str, dict[str, str]]]  # URI -> suite -> trial -> stamp
 
 
@@ -51,9 +45,9 @@ def default_uri(results: Path) -> str:
     return f"sqlite:///{results.absolute()}/mlflow.db"
 
 
-def chosen_uri(asked: str | None, results: Path) -> str:
-    """The store that was asked for on the command line, else in the environment, else the folder's own."""
-    return asked or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
+def chosen_uri(given: str | None, results: Path) -> str:
+    """The store given on the command line, else in the environment, else the folder's own."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
 
 
 class ResultStore:
@@ -103,7 +97,7 @@ class ResultStore:
     def publish_summary(self, journal: Journal, suite_name: str) -> None:
         """Puts a suite's table and figures on the suite's own run; the table is also the run's description."""
         folder = journal.root / "summary" / suite_name
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        files = sorted(file for file in folder.glob("*") if file.is_file())
         stamp = " ".join(f"{file.name}-{file.stat().st_mtime_ns}" for file in files)
         with self._publishing(journal) as cursor:
             published = self._published(cursor, suite_name)
@@ -166,6 +160,9 @@ class ResultStore:
         client, experiment = self._connected()
         trial, records, result = entry
         tags, status = run_tags.tags(entry, suite_name), run_tags.run_status(result)
+        if run is not None and run_tags.is_of_other_code(run.data.tags, result):
+            client.delete_run(run.info.run_id)  # its metrics would go on beside ours
+            run = None
         # Written after the metrics: the tag and MLflow's own status tell a run that is whole.
         last = {run_tags.STATUS: tags[run_tags.STATUS]}
         if run is None:
@@ -263,21 +260,24 @@ class ResultStore:
     @contextmanager
     def _calls(self) -> Iterator[None]:
         """Around all that talks to MLflow: keeps it quiet and quick to give up, and turns its errors into ours."""
-        os.environ.update(ENVIRONMENT | os.environ)
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         try:
-            yield
+            with quiet():
+                yield
         except ImportError as error:
             raise UserError(f"tracking store {self.shown}: {error}: install its driver here") from None
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except _errors() as error:
             about = without_password(one_line(first_cause(error))[:300])
             if getattr(error, "error_code", "INTERNAL_ERROR") in PASSING:
                 raise StoreUnavailable(f"tracking store {self.shown} does not answer: {about}") from error
             raise UserError(f"tracking store {self.shown}: {about}") from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What MLflow and its database raise."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
 
 
 def _by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":

@@ -23,13 +23,14 @@ from lmsa_bench.sources.needs import prepare, reads_data, source_data
 from lmsa_bench.sources.training import Training
 from lmsa_bench.tasks.task import Split, Stage, Task
 from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial.code import code_of_source
 from lmsa_bench.trial.run import evaluate
 from lmsa_bench.trial.samples import Samples
 from lmsa_bench.trial.spec import Value, canonical
 
 RECIPE = 1  # raised whenever the same recipe would train another model
-MEND = "delete it and it is made anew"
-WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two signs of life
+REMEDY = "delete it, and it is made again"
+WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two calls of alive
 POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
 
 
@@ -41,10 +42,16 @@ class SourceFacts:
     source: str  # fingerprint of the source model
     source_accuracy: float | None  # on held-out images, a fraction; None where there are none
     source_data: str | None = None  # fingerprint of what it was trained on; None where it was not trained here
+    source_seed: int | None = None  # of the trials that share it; None where all seeds do
+    source_code: str = ""  # of the network and its training
 
     def provenance(self) -> dict[str, Value]:
         """The facts as a result records them."""
-        return {name: value for name, value in asdict(self).items() if name != "source_data" or value is not None}
+        found = asdict(self)
+        for name in ("source_data", "source_seed"):
+            if found[name] is None:
+                del found[name]
+        return found
 
     def judgement(self, task: Task) -> str:
         """One line about the held-out accuracy, with a warning where published weights miss theirs."""
@@ -63,8 +70,8 @@ class SourceFacts:
 class SourceModel:
     """The source model of a task below a data root; tasks whose fingerprints are equal share it.
 
-    ``seed`` matters where the source model is trained on the task's own tuning images. With a storage the file, or how
-    far its training is, comes from there and goes there.
+    ``seed`` matters where the source model is trained on the task's own tuning images. With an object store the
+    file, or the checkpoint of its training, is pulled from there and pushed there.
     """
 
     def __init__(self, task: Task, root: Path, seed: int = 0, storage: Storage | None = None) -> None:
@@ -90,7 +97,7 @@ class SourceModel:
     def fingerprint(self) -> str:
         """What decides the source model, hashed; reads its data where only they can tell."""
         task, source, root = self.task, self.task.source, self.root
-        parts = [RECIPE, task.model, MODELS.code_hash(task.model), task.classes, task.input_shape]
+        parts = [RECIPE, task.model, code_of_source(task.model), task.classes, task.input_shape]
         parts += [source.data, source.epochs, source.lr]
         if source.weights == "pretrain":
             parts += [_content(self._training_set()) if source.fingerprint is None else source.fingerprint(root)]
@@ -140,7 +147,14 @@ class SourceModel:
             self.storage.remove(self._checkpoint_name, self.training_folder / checkpoint.NAME)
         source = self.task.source
         trained_on = source_data(source, self.root) if reads_data(source) else None
-        return SourceFacts(self.task.fingerprint(self.root), self.fingerprint, found["accuracy"], trained_on)
+        return SourceFacts(
+            self.task.fingerprint(self.root),
+            self.fingerprint,
+            found["accuracy"],
+            trained_on,
+            self.seed if source.on_tuning and source.weights != "pretrain" else None,
+            code_of_source(self.task.model),
+        )
 
     def load(self, device: torch.device) -> LayeredModel:
         """The source model, which ``ensure`` has made; raises UserError where its file is damaged."""
@@ -148,11 +162,11 @@ class SourceModel:
         try:
             model.source.load_state_dict(read(self.path, device)["state"])
         except (RuntimeError, AttributeError, TypeError) as error:
-            raise UserError(f"source model {self.path}: does not fit ({one_line(error)}); {MEND}") from None
+            raise UserError(f"source model {self.path}: does not fit ({one_line(error)}); {REMEDY}") from None
         return model.to(device).eval()
 
     def pull(self) -> None:
-        """Takes the source model from the storage, or how far its training is."""
+        """Pulls the source model from the object store, or the checkpoint of its training."""
         assert self.storage is not None
         if not self.path.exists() and not self.storage.pull(f"sources/{self.path.name}", self.path):
             self.storage.pull(self._checkpoint_name, self.training_folder / checkpoint.NAME)
@@ -162,7 +176,7 @@ class SourceModel:
         return f"sources/{self.fingerprint}/{checkpoint.NAME}"
 
     def _kept(self, alive: Callable[[], None]) -> Callable[[], None]:
-        """Calls ``alive``, and keeps the checkpoint in the storage."""
+        """Calls ``alive``, and pushes the checkpoint to the object store."""
 
         def after_epoch() -> None:
             alive()
@@ -220,16 +234,16 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         found = weights.unpack(path, device)
     except UserError as error:
-        raise UserError(f"source model {error}; {MEND}") from None
+        raise UserError(f"source model {error}; {REMEDY}") from None
     accuracy = found.get("accuracy", "") if isinstance(found, dict) else ""
     if not isinstance(accuracy, float | None) or not isinstance(found.get("state"), Mapping):
-        raise UserError(f"source model {path}: is not one; {MEND}")
+        raise UserError(f"source model {path}: is not one; {REMEDY}")
     return dict(found)
 
 
 @contextmanager
 def _turn(path: Path, alive: Callable[[], None]) -> Iterator[None]:
-    """Holds a lock, and gives signs of life while it waits for it."""
+    """Holds a lock, and calls ``alive`` while it waits for it."""
     lock = FileLock(path)
     while not lock.is_locked:
         try:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.errors import UserError, nearest, one_line
 
-MOST_VALUES = 500_000  # of a file, aliases counted as what they stand for
+MOST_VALUES = 500_000  # of a file, aliases counted as what they refer to
 _REPR = reprlib.Repr()  # looks at a few items only: aliases make texts of terabytes out of a few lines
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxlong = 3, 80, 80
 
@@ -65,7 +65,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds; raises UserError, with the line where it can be told."""
+    """The mapping that a YAML file holds; raises UserError, with the line where it is known."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -125,7 +125,7 @@ def refuse_empty(values: Collection[Any], where: str) -> None:
 
 
 def _values(content: Any) -> Iterator[Any]:
-    """The content and all values below it, each as often as it stands there: without end where it holds itself."""
+    """The content and all values below it, each as often as it occurs: without end where it holds itself."""
     waiting = [content]
     while waiting:
         yield (value := waiting.pop())

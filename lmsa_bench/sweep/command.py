@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
+from lmsa_bench.analysis.codes import footnotes
 from lmsa_bench.atomic import drop_scratch
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.local import Failure, Place
@@ -27,6 +29,8 @@ from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial
 
+MOST_FAILURES = 10  # printed one by one
+OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
 
@@ -67,18 +71,18 @@ def run_on_ray(
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
-    facts, jobs, told = workers.sources(pending, orders), list[Job](), dict[str, None]()
+    facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
     for trial in pending:
         own = facts[trial.id]
         if isinstance(own, Failure):
-            told[f"{trial.task}: {own.reason}"] = None
+            lines[f"{trial.task}: {own.reason}"] = None
             local.fail(trial, place, own)
             journal.push(trial.id)
             progress.add(trial.label)
         else:
-            told[own.judgement(task_of(trial))] = None
+            lines[own.judgement(task_of(trial))] = None
             jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
-    print("\n".join(told), flush=True)
+    print("\n".join(lines), flush=True)
     tuning.fit(jobs, journal, cluster.asha, progress)
 
 
@@ -107,25 +111,29 @@ def run(
 
 
 def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
-    """Prints the table and what is missing from it, or from the store in trouble; exit status 0 where nothing is."""
+    """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is."""
     journal.refresh()
     results = {trial.id: journal.result(trial.id) for trial in suite.trials}
     failed = [(t, result) for t in suite.trials if (result := results[t.id]) and result.status == "failed"]
     missing = sum(result is None for result in results.values())
-    found = report(suite, journal.table())
-    write(found, journal, anew=fresh)
-    if trouble is None:
-        try:
-            store.publish_summary(journal, suite.name)
-        except UserError as error:
-            trouble = str(error)
-    print(tables.render(found, "table").decode(), flush=True)
-    for trial, result in failed[:10]:
+    for trial, result in failed[:MOST_FAILURES]:
         print(f"failed: {trial.label}: {result.reason}")
-    if len(failed) > 10:
-        print(f"and {len(failed) - 10} more failed trials")
+    if len(failed) > MOST_FAILURES:
+        print(f"and {len(failed) - MOST_FAILURES} more failed trials")
+    if len(failed) + missing < len(results) or not results:
+        table = journal.table()
+        found = report(suite, table, footnotes(suite, table))
+        write(found, journal, anew=fresh)
+        print(tables.render(found, "table").decode(), flush=True)
+        if trouble is None and not suite.part:
+            try:
+                store.publish_summary(journal, suite.name)
+            except UserError as error:
+                trouble = str(error)
+    else:
+        print("no trial has finished, so there is no table")
     if missing:
-        print(f"{missing} of {len(suite.trials)} trials have not ended: the same command goes on with them")
+        print(f"{missing} of {len(suite.trials)} trials have not ended: run the same command again to resume")
     if trouble is None:
         print(f"MLflow: {store.shown if store.is_server else f'mlflow ui --backend-store-uri {store.shown}'}")
     else:
@@ -147,6 +155,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--only", default="", metavar="KEY=VALUE,…", help="a part: task=NAME and method=NAME, each as often as needed")
     add("--seeds", type=int, metavar="N", help="the first N seeds in place of the suite's")
     add("--dry-run", action="store_true", help="print the plan and an estimate of time, and run nothing")
+    add(
+        "--changed",
+        choices=get_args(local.Changed),
+        default="refuse",
+        help="finished trials whose code has changed: an error (default), run anew, or kept with a footnote",
+    )
     add("--local", action="store_true", help="run in this process, without Ray: an error ends in its traceback")
     add("--asha", action="store_true", help="stop unpromising trials early: not comparable with a full grid")
     add("--address", help="a Ray cluster's address (default: $RAY_ADDRESS, else a Ray of this machine)")
@@ -184,7 +198,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"--only {options.only}: no trial of suite {suite.name!r} is left")
     journal = opened(options.results, options.storage, make=True)
     drop_scratch(journal.root)
-    finished = journal.finished()
+    for line in journal.others():
+        print(line, flush=True)
+    if options.dry_run:
+        finished = journal.finished()
+        if (changed := local.changed_trials(suite, journal, finished)) is not None:
+            print(f"{changed.text}: {OFFERED}")
+    else:
+        suite.refuse_missing_weights()
+        finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
     pending = [trial for trial in suite.trials if trial.id not in finished]
     pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)

@@ -1,4 +1,4 @@
-"""What a worker is told of a trial: plain values, JSON on the wire."""
+"""A trial as it is sent to a worker: plain values, JSON on the wire."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from lmsa_bench.trial.spec import Trial, Value
 
 @dataclass(frozen=True)
 class Orders:
-    """What all trials of a sweep are told: where they read and write, and what each is given."""
+    """What all trials of a sweep share: where they read and write, and the resources of each."""
 
     data: str
     results: str

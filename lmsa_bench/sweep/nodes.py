@@ -77,7 +77,7 @@ def _tokens(folders: Mapping[str, Path]) -> Iterator[dict[str, str]]:
 def refuse_unshared(folders: Mapping[str, Path]) -> None:
     """Raises UserError where a node that can run trials has other folders than the driver (by option, such as --data).
 
-    Each node is asked itself, since a path tells nothing of what is mounted there.
+    Each node checks for itself: a path does not say what is mounted there.
     """
 
     @ray.remote(num_cpus=0)
@@ -107,14 +107,14 @@ def refuse_unshared(folders: Mapping[str, Path]) -> None:
         if node["Alive"] and node["NodeID"] != context.get_node_id() and {"CPU", "GPU"} & node["Resources"].keys()
     ]
     with _tokens(folders) as tokens:
-        asked: list[tuple[dict[str, Any], Any]] = []
+        checks: list[tuple[dict[str, Any], Any]] = []
         for node in others:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked.append((node, trouble.options(scheduling_strategy=there).remote(tokens, SHOWN_SECONDS)))
-        for node, reference in asked:
+            checks.append((node, trouble.options(scheduling_strategy=there).remote(tokens, SHOWN_SECONDS)))
+        for node, reference in checks:
             try:
                 found = ray.get(reference)
             except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
-                continue  # it has gone meanwhile, and no trial will run there
+                continue  # it has died meanwhile, and no trial will run there
             if found is not None:
                 raise UserError(f"node {node['NodeManagerAddress']} {found}")

@@ -1,4 +1,4 @@
-"""Mirrors a sweep's trials into the store while it runs."""
+"""Publishes a sweep's trials to the tracking store while it runs."""
 
 import threading
 from collections.abc import Collection
@@ -13,7 +13,7 @@ END_SECONDS = 300.0  # for the last time: a store that is slow must not hold up 
 
 
 class Publisher:
-    """Publishes these trials while the block runs, and at its end; a store that is down or slow loses nothing.
+    """Publishes these trials while the block runs, and at its end; nothing is lost while the store is down or slow.
 
     ``trouble`` says after the block why the store lacks some of them, None where it has them all.
     """
@@ -44,18 +44,18 @@ class Publisher:
         self._publish()
 
     def _publish(self) -> None:
-        before, self.trouble = self.trouble, "the publisher has broken down"
+        before, self.trouble = self.trouble, "the publisher failed"
         try:
             self.journal.refresh()
             self._written += self.store.publish(self.journal, self.suite, self.ids)
             if self._written and self._ended.is_set():
                 self.store.deduplicate()
             self.trouble = None
-        except UserError as error:  # also what the store refuses: the sweep goes on, and its end tells
+        except UserError as error:  # a refusal too: the sweep continues, and reports it at its end
             self.trouble = str(error)
         if self._ended.is_set():
             return
         if before is None and self.trouble is not None:
-            print(f"warning: {self.trouble}; records wait on disk, it is tried again", flush=True)
+            print(f"warning: {self.trouble}; records wait on disk, trying again", flush=True)
         elif before is not None and self.trouble is None:
-            print(f"tracking store {self.store.shown} answers again, and has all records so far", flush=True)
+            print(f"tracking store {self.store.shown} is reachable again and up to date", flush=True)

@@ -64,11 +64,11 @@ def _last_line(error: object) -> str:
 
 
 class Ended(tune.Callback):
-    """Tells the progress of every trial that ends, and counts the tries of those that do not."""
+    """Reports the progress of every trial that ends, and counts the failed tries of the others."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.tries: Counter[str] = Counter()  # by trial id, that came to nothing
+        self.tries: Counter[str] = Counter()  # failed ones, by trial id
         self.died: dict[str, str] = {}  # in this fit, and why
         self.count = 0  # of all that ended in this fit
 
@@ -137,7 +137,7 @@ def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -
 
 
 def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended) -> None:
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it traces what becomes of its own state
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it prints tracebacks about its own state
     at_once = max(1, slots(jobs[0].orders.cpus, jobs[0].orders.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     with scratch_folder(journal.root) as scratch:
@@ -169,4 +169,4 @@ def _tune(jobs: Sequence[Job], scratch: Path, asha: bool, ended: Ended) -> None:
     except (tune.TuneError, OSError) as error:  # of its own state: a full disk, most often
         full = os.strerror(errno.ENOSPC)
         reason = full if full in str(error) else _last_line(error)
-        raise UserError(f"Ray Tune gave up: {reason}: mend that, and the same command goes on") from None
+        raise UserError(f"Ray Tune gave up: {reason}: fix that and run the same command again to resume") from None

@@ -41,28 +41,28 @@ def passes(error: BaseException) -> bool:
 
 
 @contextmanager
-def watchdog(told: Path, seconds: float) -> Iterator[Callable[[], None]]:
-    """Ends this process where the block takes longer (0: however long), and leaves a file of where its threads were.
+def watchdog(dump: Path, seconds: float) -> Iterator[Callable[[], None]]:
+    """Ends this process where the block takes longer (0: however long), and leaves a dump of its threads.
 
-    What it gives starts the time anew. It needs no Python to run, so it ends a process that hangs in a kernel as well.
+    The function it yields restarts the clock. It runs without Python, so it ends a process that hangs in a kernel too.
     """
     if not seconds:
         yield lambda: None
         return
-    with open(told, "w") as file:
+    with open(dump, "w") as file:
         start = partial(faulthandler.dump_traceback_later, seconds, exit=True, file=file)
         start()
         try:
             yield start
         finally:
             faulthandler.cancel_dump_traceback_later()
-            told.unlink(missing_ok=True)
+            dump.unlink(missing_ok=True)
 
 
-def why_it_hung(told: Path, seconds: float) -> str | None:
+def why_it_hung(dump: Path, seconds: float) -> str | None:
     """What is said of a process that ``watchdog`` ended, None where it did not."""
-    hung = told.exists() and told.stat().st_size
-    return f"no epoch within {seconds:g} s, {told} tells where" if hung else None
+    hung = dump.exists() and dump.stat().st_size
+    return f"no epoch within {seconds:g} s; its threads were at {dump}" if hung else None
 
 
 class TrialTrainable(tune.Trainable):
@@ -77,7 +77,7 @@ class TrialTrainable(tune.Trainable):
         """See tune.Trainable."""
         orders = Job.from_json(config).orders
         self.device = set_up(orders.plugins, orders.cpus, orders.gpus)
-        # A node that joined the cluster after the driver asked them all.
+        # A node that joined the cluster after the driver had checked them all.
         if not orders.storage and not Path(orders.scratch).is_dir():
             raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
         wait_for_peers(orders.scratch, orders.peers, orders.cpus, orders.gpus)
@@ -111,7 +111,7 @@ class TrialTrainable(tune.Trainable):
             self.lock = lock
             journal.pull(trial.id)
             before = journal.result(trial.id)
-            if before is not None and before.status != "failed":  # the other's, or one that died before it told
+            if before is not None and before.status != "failed":  # another sweep's, or a dead worker's
                 return self._end(before)
         with watchdog(folder / HANG, self.job.orders.timeout):
             try:
@@ -165,15 +165,18 @@ def _storage(uri: str | None) -> Storage | None:
 def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | Failure]:
     """Makes the trials' source models, each once; by trial id its facts, or why there is no model."""
 
-    @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES)
-    def make(first: Sequence[Trial], told: Path) -> list[SourceFacts] | Failure:
+    @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES, retry_exceptions=True)
+    def make(first: Sequence[Trial], dump: Path) -> list[SourceFacts] | Failure:
         try:
             device = set_up(orders.plugins, 1, orders.gpus)
             data, storage = Path(orders.data), _storage(orders.storage)
-            told.parent.mkdir(parents=True, exist_ok=True)
-            with watchdog(told, orders.timeout) as restart:
+            dump.parent.mkdir(parents=True, exist_ok=True)
+            with watchdog(dump, orders.timeout) as restart:
                 return [SourceModel(task_of(one), data, one.seed, storage).ensure(device, restart) for one in first]
-        except Exception as error:  # noqa: BLE001 - told with its file and line, which Ray would lose
+        except Exception as error:
+            if passes(error):
+                raise
+            # Returned with its file and line, which Ray would lose.
             failure = why(error)
             return Failure(f"source model: {failure.reason}", failure.traceback)
 
@@ -183,13 +186,13 @@ def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | 
     facts: dict[str, SourceFacts | Failure] = {}
     started = []
     for alike in groups.values():
-        told = Path(orders.data) / "sources" / f"{uuid.uuid4().hex}.{HANG}"
-        started.append((alike, told, make.remote([same[0] for same in alike.values()], told)))
-    for alike, told, reference in started:
+        dump = Path(orders.data) / "sources" / f"{uuid.uuid4().hex}.{HANG}"
+        started.append((alike, dump, make.remote([same[0] for same in alike.values()], dump)))
+    for alike, dump, reference in started:
         try:
             found = ray.get(reference)
         except ray.exceptions.RayError as error:
-            hung = why_it_hung(told, orders.timeout)
+            hung = why_it_hung(dump, orders.timeout)
             found = Failure(f"source model: {hung or f'{type(error).__name__}: {str(error).splitlines()[0]}'}")
         own: Sequence[SourceFacts | Failure] = found if isinstance(found, list) else [found] * len(alike)
         for same, one in zip(alike.values(), own, strict=True):

@@ -90,6 +90,7 @@ def cifar10_c(
         transform=_input(model),
         needs={"cifar10_c": ("labels.npy", *(f"{name}.npy" for name in corruptions))},
         tuning=10 * COUNTS[0],
+        shift="input",
     )
 
 
@@ -111,12 +112,13 @@ def cifar_flip(test_per_class: Count | None = None, model: str = "wrn_28_10", so
         transform=_input(model),
         needs={"cifar10": ()},
         tuning=10 * COUNTS[0],
+        shift="output",
     )
 
 
 def cifar100(model: str = "deit_tiny", resolution: Count = 224) -> Task:
     """CIFAR-100 for an ImageNet model, with a new head from a linear probe on each seed's tuning images."""
-    return _cifar100("cifar100", model, resolution, _probed(model))
+    return _cifar100("cifar100", model, resolution, _probed(model), shift="input")
 
 
 def cifar100_random(model: str = "deit_tiny", resolution: Count = 224) -> Task:
@@ -125,7 +127,7 @@ def cifar100_random(model: str = "deit_tiny", resolution: Count = 224) -> Task:
     def shuffle(split: Split, part: str, seed: int) -> Split:
         return shifts.shuffle(split, generator(seed, "labels", "cifar100_random", part))
 
-    return _cifar100("cifar100_random", model, resolution, _probed(model), relabel=shuffle)
+    return _cifar100("cifar100_random", model, resolution, _probed(model), shift="output", relabel=shuffle)
 
 
 def cifar100_masked(model: str = "deit_tiny", resolution: Count = 224, source_epochs: Count = 10) -> Task:
@@ -147,7 +149,7 @@ def cifar100_masked(model: str = "deit_tiny", resolution: Count = 224, source_ep
         fingerprint=lambda root: arrow.identity([_cifar100_part(root, "train")]),
         needs={"cifar100": ()},
     )
-    return _cifar100("cifar100_masked", model, resolution, source, mask=mask)
+    return _cifar100("cifar100_masked", model, resolution, source, shift="input", mask=mask)
 
 
 def _cifar10(root: Path, part: str) -> Path:
@@ -212,6 +214,7 @@ def _cifar100(
     model: str,
     resolution: int,
     source: Source,
+    shift: str,
     mask: Tensor | None = None,
     relabel: Callable[[Split, str, int], Split] = lambda split, part, seed: split,
 ) -> Task:
@@ -232,4 +235,5 @@ def _cifar100(
         transform=_input(model, resolution, mask),
         needs={"cifar100": ()},
         tuning=100 * (500 - VAL_PER_CLASS),
+        shift=shift,
     )

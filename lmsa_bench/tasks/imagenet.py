@@ -133,6 +133,7 @@ def living17(test_per_class: Count | None = None, model: str = "resnet50", sourc
         transform=_input(model),
         needs={"imagenet": ()},
         tuning=len(set(subclasses("target").values())) * LIVING_COUNTS[0],
+        shift="feature",
     )
 
 
@@ -178,6 +179,7 @@ def _corruptions(
         transform=_input(model),
         needs={data.name: tuple(corruptions)},
         tuning=CLASSES * COUNTS[0],
+        shift="input",
     )
 
 

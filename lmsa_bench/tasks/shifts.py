@@ -153,17 +153,17 @@ def pairs(split: Split, per_class: int, draw: torch.Generator) -> Split:
 
 def corrupted(name: str, data: ImageSet) -> Task:
     """Input-level: the target pool with one corruption per variant, made once; all variants are split alike."""
-    return _task(name, data, variants=tuple(data.strengths))
+    return _task(name, data, "input", variants=tuple(data.strengths))
 
 
 def flipped(name: str, data: ImageSet) -> Task:
     """Output-level: the target pool with label 9 - y for y (CIFAR-Flip; Lee et al., 2022)."""
-    return _task(name, data, relabel=lambda split: flip(split, 10))
+    return _task(name, data, "output", relabel=lambda split: flip(split, 10))
 
 
 def shuffled(name: str, data: ImageSet) -> Task:
     """Output-level: random labels, those of each split shuffled by the seed (paper, figure 1, case 3)."""
-    task = _task(name, data)
+    task = _task(name, data, "output")
 
     def splits(root: Path, variant: str, seed: int) -> Splits:
         parts = zip(Splits._fields, task.splits(root, variant, seed), strict=True)
@@ -179,7 +179,7 @@ def masked(name: str, data: ImageSet, model: str, epochs: int, lr: float) -> Tas
     """
     mask = torch.randn(data.shape, generator=generator(0, "mask", name)).exp()
     return replace(
-        _task(name, data),
+        _task(name, data, "input"),
         model=model,
         source=replace(data.source(), epochs=epochs, lr=lr),
         transform=lambda images: to_unit(images) * mask.to(images.device),
@@ -195,7 +195,7 @@ def regrouped(name: str, data: ImageSet, before: Groups, after: Groups, epochs: 
         lr=lr,
         holdout=lambda root: regroup(data.holdout_pool(root), before),
     )
-    task = _task(name, data, relabel=lambda split: regroup(split, after))
+    task = _task(name, data, "feature", relabel=lambda split: regroup(split, after))
     return replace(task, classes=len(before), source=source)
 
 
@@ -225,7 +225,7 @@ def paired(
 
     channels, height, width = data.shape
     return replace(
-        _task(name, data, variants=(corruption,)),
+        _task(name, data, "input", variants=(corruption,)),
         classes=100,
         input_shape=(channels, height, 2 * width),
         source=Source(
@@ -242,6 +242,7 @@ def paired(
 def _task(
     name: str,
     data: ImageSet,
+    shift: str,
     variants: tuple[str, ...] = ("",),
     relabel: Callable[[Split], Split] = lambda split: split,
 ) -> Task:
@@ -260,4 +261,5 @@ def _task(
         prepare=data.prepare,
         fingerprint=lambda root: data.fingerprint([variant or "target" for variant in variants], root),
         variants=variants,
+        shift=shift,
     )

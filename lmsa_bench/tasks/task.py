@@ -105,3 +105,4 @@ class Task:
     transform: Callable[[Tensor], Tensor] = to_unit  # uint8 (K, C, H, W) to the model's input, on the device
     needs: Needs = field(default_factory=dict)  # what splits reads
     tuning: int | None = None  # number of tuning images, if fixed by the published data
+    shift: str = ""  # input, output, feature: for the reader of a table

@@ -49,14 +49,14 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def remove(folder: Path) -> None:
-    """Drops the checkpoints of a trial that has ended."""
+    """Removes the checkpoints of a trial that has ended."""
     for name in _NAMES:
         (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
 def fitting(folder: Path) -> Iterator[None]:
-    """Around what takes up a checkpoint: one that does not hold what is expected raises UserError."""
+    """Around loading a checkpoint: one without the expected content raises UserError."""
     try:
         yield
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:

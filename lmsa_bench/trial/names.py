@@ -1,4 +1,4 @@
-"""From the names in a trial to what they stand for."""
+"""From the names in a trial to the objects they name."""
 
 from lmsa_bench.methods import METHODS, Method
 from lmsa_bench.tasks import build

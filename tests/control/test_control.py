@@ -11,6 +11,7 @@ from lmsa_bench.control.criteria import predicted_loss, rgn, snr
 from lmsa_bench.control.hamiltonian import augmented_hamiltonian, hamiltonian
 from lmsa_bench.control.trajectory import cross_entropy, trajectory
 from lmsa_bench.control.updates import MSA, Adam
+from lmsa_bench.errors import UserError
 from lmsa_bench.models import MODELS
 from lmsa_bench.models.layered import LayeredModel
 from lmsa_bench.models.wide_resnet import wide_resnet
@@ -162,7 +163,7 @@ def test_rgn_and_snr_by_hand():
     assert rgn(loss=half_square)(model, batches).values == pytest.approx([2.5, 10.0])
     # a: mean 5, variance ((2−5)² + (8−5)²)/1 = 18: 25/18.  b: mean 10, variance 72: 100/72 = 25/18.
     assert snr(loss=half_square)(model, batches).values == pytest.approx([25 / 18, 25 / 18])
-    with pytest.raises(ValueError, match="two batches"):
+    with pytest.raises(UserError, match="two batches"):
         snr(loss=half_square)(model, batches[:1])
 
 

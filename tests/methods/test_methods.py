@@ -8,7 +8,9 @@ import torch
 import toy
 
 from lmsa_bench.control import selectors
+from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS, Every
+from lmsa_bench.models import MODELS
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Split
 
@@ -39,7 +41,10 @@ def test_tuned_layers_move_and_nothing_else(method, model, tmp_path):
         moved = [name for name in theta_n if not torch.equal(before[name], after[name])]
         assert bool(moved) == (n in tuned), f"layer {n}"
     theta = {names[id(p)] for p in layers}
-    assert all(torch.equal(before[name], after[name]) for name in before if name not in theta)  # buffers, frozen norms
+    others = [name for name in before if name not in theta]
+    moved = {name for name in others if not torch.equal(before[name], after[name])}
+    # Full fine-tuning is of all parameters, such as those of a wide ResNet's last norm; buffers are none.
+    assert moved == (set(others).intersection(names.values()) if method == "full" else set())
 
 
 @pytest.mark.parametrize("method", METHODS.names())
@@ -82,6 +87,14 @@ def test_lisas_later_drawn_layers_move(tmp_path):
     assert (0, 1, 3) in seen and (0, 2, 3) in seen
 
 
+def test_full_fine_tuning_is_of_every_parameter_in_the_paper():
+    with torch.device("meta"):
+        wide = MODELS.get("wrn_28_10")(10, (3, 32, 32))
+    assert sum(p.numel() for p in wide.rest()) == 1280  # bn1's weight and bias, 640 channels each
+    assert METHODS.get("full")(lr=0.1).rest
+    assert not any(METHODS.get(name)(**toy.hparams(name)).rest for name in METHODS.names() if name != "full")
+
+
 def keys(model, n):
     theta = {id(p) for p in model.parameters_of(n)}
     return {name for name, p in model.named_parameters() if id(p) in theta}
@@ -105,13 +118,13 @@ def test_lisas_default_gamma(gamma, layers, chosen):
 
 
 def test_more_middle_layers_than_there_are():
-    with pytest.raises(ValueError, match="gamma 3 of a model with 2 middle layers"):
+    with pytest.raises(UserError, match="gamma 3 of a model with 2 middle layers"):
         selectors.ends_and_some(3)([None] * 4, (), 0, generator(0))
 
 
 @pytest.mark.parametrize("n", [4, -5])
 def test_a_layer_that_is_not_there(n):
-    with pytest.raises(ValueError, match="layers 0 to 3"):
+    with pytest.raises(UserError, match="layers 0 to 3"):
         selectors.only(n)(toy.source_model(), (), 0, generator(0))
 
 
@@ -121,6 +134,21 @@ def test_when_a_method_selects():
         for name, every in {"once": Every(), "steps": Every(5, "steps"), "epochs": Every(2)}.items()
     }
     assert due == {"once": [0], "steps": [0, 5, 10], "epochs": [0, 6]}
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "said"),
+    [
+        (Every(), 1, None),
+        (Every(20, "steps"), 5, "its schedule never came due: 10 steps, every 20 steps"),
+        (Every(10, "steps"), 5, "its schedule never came due: 10 steps, every 10 steps"),
+        (Every(9, "steps"), 5, None),
+        (Every(3), 3, "its schedule never came due: 3 epochs, every 3 epochs"),
+        (Every(2), 3, None),
+    ],
+)
+def test_a_schedule_that_never_came_due(every, epochs, said):
+    assert every.missed(epochs, 2) == said
 
 
 @pytest.mark.parametrize("method", ["lmsa", "auto_rgn"])

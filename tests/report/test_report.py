@@ -15,7 +15,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.report import figures
 from lmsa_bench.report.command import main
 from lmsa_bench.report.tables import FORMATS, named_layers, render
-from lmsa_bench.results.journal import rows
+from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suites
 
 # Row -> task -> a test accuracy a seed. Ranks: noise good 1, fair 2, poor 3; flip good 1, poor 2, fair 3.

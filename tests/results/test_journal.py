@@ -8,7 +8,8 @@ import pytest
 from hand_made import entry, write
 
 from lmsa_bench.errors import UserError
-from lmsa_bench.results.journal import SCHEMA, Entry, Journal, rows
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.table import SCHEMA, Entry, rows
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS
 from lmsa_bench.suites.load import load
+from lmsa_bench.trial.code import code_of, modules_of
 
 GOOD = """
 suite: mine
@@ -153,14 +154,29 @@ PLUGIN = """
 """
 
 
-def test_a_plugin_adds_a_method_and_its_code_is_part_of_the_id(tmp_path, write):
+def test_a_plugin_adds_a_method_and_its_code_is_no_part_of_the_identity(tmp_path, write):
     plugin = tmp_path / "mine.py"
     plugin.write_text(textwrap.dedent(PLUGIN.format(tag="a")))
     path = write("suite: s\nplugins: [mine.py]\ntasks: [digits_flip]\nrows: {last_a: {grid: {lr: 0.1}}}\n")
     before = load(path).trials[0]
-    assert before.code and "last_a" in METHODS.names()
-    plugin.write_text(plugin.read_text() + "\n# changed\n")
-    assert load(path).trials[0].id != before.id
+    assert "last_a" in METHODS.names() and code_of(before)
+    plugin.write_text(plugin.read_text() + "\nCHANGED = True\n")
+    assert load(path).trials[0].id == before.id
+
+
+def test_a_plugin_imports_a_file_beside_it(tmp_path, write):
+    (tmp_path / "rate_of_b.py").write_text("RATE = 0.5\n")
+    (tmp_path / "with_rate.py").write_text("from rate_of_b import RATE\n" + textwrap.dedent(PLUGIN.format(tag="b")))
+    path = write("suite: s\nplugins: [with_rate.py]\ntasks: [digits_flip]\nrows: {last_b: {grid: {lr: 0.1}}}\n")
+    names = set(modules_of(load(path).trials[0]))
+    assert {"with_rate.py", "rate_of_b.py", "lmsa_bench/tasks/digits.py"} < names
+
+
+def test_a_file_beside_a_plugin_that_another_module_hides_is_refused(tmp_path, write):
+    (tmp_path / "textwrap.py").write_text("RATE = 0.5\n")
+    (tmp_path / "hidden.py").write_text("from textwrap import RATE\n")
+    with pytest.raises(UserError, match=r"imports textwrap, which is another module than textwrap.py beside it"):
+        load(write(GOOD.replace("epochs: 3", "epochs: 3\nplugins: [hidden.py]", 1)))
 
 
 def test_a_plugin_that_raises(tmp_path, write):
@@ -206,7 +222,7 @@ def test_any_content_loads_or_ends_in_a_user_error(tmp_path, data):
     except UserError as error:
         assert str(error)
     else:
-        assert suite.trials and len({t.id for t in suite.trials}) == len(suite.trials)
+        assert bool(suite.trials) == bool(suite.rows) and len({t.id for t in suite.trials}) == len(suite.trials)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -218,3 +234,17 @@ def test_any_text_loads_or_ends_in_a_user_error(tmp_path, text, at):
         load(str(path))
     except UserError as error:
         assert str(error)
+
+
+def test_variants_of_one_method_are_ranked_only_where_asked(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "suite: s\ntasks: [digits_flip]\nseeds: 1\nrows:\n  lmsa:\n  lmsa_literal: {method: lmsa, grid: {c: 1}}\n"
+        "  lmsa_too: {method: lmsa, ranked: true, grid: {c: 2}}\n  full: {ranked: false, grid: {lr: 0.1}}\n"
+    )
+    assert {row.name: row.ranked for row in load(str(path)).rows} == {
+        "lmsa": True,
+        "lmsa_literal": False,
+        "lmsa_too": True,
+        "full": False,
+    }

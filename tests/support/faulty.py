@@ -29,6 +29,12 @@ class Slow(Adam):
                 self.fault()
         return super().step(x, target, layers, start)
 
+    def state_dict(self):  # nothing more than Adam's
+        return super().state_dict()
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+
 
 def out_of_memory():
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")

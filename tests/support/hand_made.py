@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from lmsa_bench.results.journal import Entry, Journal
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.table import Entry
 from lmsa_bench.suites.spec import Row, Suite
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, Value
 
 
 def entry(
@@ -20,7 +21,10 @@ def entry(
     reason: str = "",
     layers: tuple[int, ...] = (0,),
     data: str = "data",
-    protocol: int = 1,
+    source: str | None = None,
+    facts: Mapping[str, Value] | None = None,
+    protocol: int = PROTOCOL,
+    remarks: tuple[str, ...] = (),
 ) -> Entry:
     trial = Trial(task, variant, method, hparams, seed, len(val), protocol=protocol)
     pairs = [value if isinstance(value, tuple) else (value, 1.0) for value in val]
@@ -32,7 +36,14 @@ def entry(
         return Entry(trial, records, None)
     best = min(records, key=lambda record: record.stopping_key)
     metrics = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
-    result = TrialResult(trial.id, status, reason, *metrics, provenance={"data": data})  # type: ignore[arg-type]
+    result = TrialResult(
+        trial.id,
+        status,
+        reason,
+        *metrics,
+        provenance={"data": data} | ({"source": source} if source else {}) | dict(facts or {}),
+        remarks=remarks,
+    )  # type: ignore[arg-type]
     return Entry(trial, records, result)
 
 
@@ -42,6 +53,7 @@ def suite_of(
     unranked: Sequence[str] = (),
     averaged: Mapping[str, tuple[str, ...]] | None = None,
     each: Mapping[str, tuple[tuple[str, Value], ...]] | None = None,
+    truths: Sequence[str] = (),
 ) -> Suite:
     """A suite whose rows have these trials."""
     trials = {e.trial.id: e.trial for entries in rows.values() for e in entries}
@@ -55,6 +67,7 @@ def suite_of(
                 (averaged or {}).get(name, ()),
                 frozenset(e.trial.configuration for e in es),
                 (each or {}).get(name, ()),
+                name in truths,
             )
             for name, es in rows.items()
         ),

@@ -2,15 +2,16 @@
 
 from hand_made import suite_of
 
-from lmsa_bench.results.journal import Entry, rows
+from lmsa_bench.results.table import Entry, rows
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
 
 def ended(trial, layers, accuracy, train_loss, val=0.5, scores=None, status="finished"):
-    """A trial of one epoch, or of none without a train loss, with its result."""
+    """A trial of one epoch (or none, without a train loss) with its result and its loss after training."""
     epoch = int(train_loss is not None)
-    record = EpochRecord(trial.id, epoch, train_loss, 1.0, val, 1.0, 1, layers, 1.0)
-    metrics = (epoch, val, 1.0, accuracy, 1.0) if status == "finished" else ()
+    running = None if train_loss is None else 9 - train_loss  # orders layers the other way round
+    record = EpochRecord(trial.id, epoch, running, 1.0, val, 1.0, 1, layers, 1.0)
+    metrics = (epoch, val, 1.0, accuracy, 1.0, 0, train_loss) if status == "finished" else ()
     return Entry(trial, [record], TrialResult(trial.id, status, "", *metrics, scores=scores or {}))
 
 
@@ -35,5 +36,5 @@ def layer_rows(entries):
 def measured(criteria, layers):
     groups = criteria | layer_rows(layers)
     each = {name: (("n", int(name[-1])),) for name in groups if name.startswith("layer")}
-    suite = suite_of(groups, each=each)
+    suite = suite_of(groups, each=each, truths=list(each))
     return suite, rows([entry for group in groups.values() for entry in group])

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import torch
 
 from lmsa_bench.methods import METHODS
+from lmsa_bench.methods.method import Named
 from lmsa_bench.models import MODELS, LayeredModel
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Source, Split, Splits, Task
@@ -75,6 +76,9 @@ def hparams(method: str, **overrides: Value) -> dict[str, Value]:
 
 
 def _plain(hint: Any) -> Value:
+    for part in getattr(hint, "__metadata__", ()):
+        if isinstance(part, Named):
+            return part.registry.names()[0]
     if get_origin(hint) is Annotated:
         return _plain(get_args(hint)[0])
     if get_origin(hint) is Literal:

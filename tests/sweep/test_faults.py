@@ -93,7 +93,7 @@ def test_a_watchdog_counts_anew_from_each_epoch(tmp_path):
     told = tmp_path / "hang.txt"
     done = subprocess.run([sys.executable, "-c", WATCHED, str(told)], capture_output=True, text=True, timeout=50)
     assert done.returncode == 1 and done.stdout == "None\n"
-    assert why_it_hung(told, 1.5) == f"no epoch within 1.5 s, {told} tells where"
+    assert why_it_hung(told, 1.5) == f"no epoch within 1.5 s; its threads were at {told}"
 
 
 @pytest.fixture

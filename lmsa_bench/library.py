@@ -1,0 +1,93 @@
+"""What a notebook needs: suites run here, their results as frames and reports."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lmsa_bench import local
+from lmsa_bench.analysis.build import report
+from lmsa_bench.analysis.codes import footnotes
+from lmsa_bench.errors import UserError
+from lmsa_bench.models.weights import content_of
+from lmsa_bench.report import figures
+from lmsa_bench.report.notebook import SuiteReport
+from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
+from lmsa_bench.results.table import frame, rows
+from lmsa_bench.suites.spec import Suite
+from lmsa_bench.tasks.published import DEFAULT_DATA
+from lmsa_bench.trial import provenance
+from lmsa_bench.trial.spec import Trial, TrialResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder, or the trials of it that were run together; each trial's own folder is the truth."""
+
+    journal: Journal
+    ids: Collection[str] | None = None  # None: all trials of the folder
+
+    def table(self) -> pa.Table:
+        """One row an epoch, as in ``results.table.SCHEMA``."""
+        entries = self.journal.entries() if self.ids is None else map(self.journal.entry, sorted(self.ids))
+        return rows(entries)
+
+    def frame(self) -> "pd.DataFrame":
+        """The same for pandas, with a column for each hyper-parameter."""
+        return frame(self.table())
+
+    def report(self, suite: Suite) -> SuiteReport:
+        """A suite's report from all trials of the folder; raises UserError where none of its trials has ended."""
+        figures.check(suite)
+        suite.refuse_missing_weights()
+        table = self.journal.table()
+        return SuiteReport(report(suite, table, footnotes(suite, table)))
+
+
+def open_results(results: str | Path = DEFAULT_RESULTS, storage: str | None = None) -> Results:
+    """The results folder of earlier runs, with what its object store has; raises UserError where there is none."""
+    return Results(opened(Path(results), storage))
+
+
+def run(
+    what: Suite | Trial,
+    results: str | Path = DEFAULT_RESULTS,
+    data: str | Path = DEFAULT_DATA,
+    *,
+    gpus: float | None = None,
+    changed: local.Changed = "refuse",
+) -> Results:
+    """Runs what is missing of a suite, or a trial, in this process: what raises ends in its own traceback.
+
+    Trials that have ended are not run again; one that was interrupted resumes from its checkpoint. ``gpus`` takes a GPU
+    where the suite does not. A trial that cannot be run raises UserError; in a suite the report tells of it. Where code
+    has changed since trials ended, that raises UserError too, or they are run anew ("rerun") or stay ("keep").
+    """
+    if isinstance(what, Trial):
+        what = replace(what, weights_sha256=content_of(what.weights))
+    suite = Suite(what.task, (what.task,), (), (what,)) if isinstance(what, Trial) else what
+    suite.refuse_missing_weights()
+    journal = opened(Path(results), make=True)
+    failed: dict[str, TrialResult] = {}
+
+    def note(trial: Trial, result: TrialResult) -> None:
+        if result.status == "failed":
+            failed[trial.label] = result
+
+    if isinstance(what, Suite):
+        journal.add_suite(suite.name, [trial.id for trial in suite.trials])
+    offered = 'changed="rerun" runs them anew, changed="keep" keeps them and says so below the table'
+    finished = local.ended(suite, journal, changed, offered)
+    pending = [trial for trial in suite.trials if trial.id not in finished]
+    if pending:
+        with local.ready(suite.plugins, suite.cpus, suite.gpus if gpus is None else gpus) as device:
+            facts = provenance.of_process() | ({"config": suite.config} if suite.config else {})
+            local.run_all(pending, local.Place(journal, Path(data).absolute(), device, facts), note)
+    if isinstance(what, Trial) and failed:
+        raise UserError(f"{what.label}: {failed[what.label].reason}")
+    return Results(journal, frozenset(trial.id for trial in suite.trials))
