@@ -1,4 +1,4 @@
-"""The paper's mathematics, in its letters, and the registry of criteria: one line a criterion."""
+"""The paper's mathematics, in its notation, and the registry of criteria: one line per criterion."""
 
 from lmsa_bench.control.criteria import Criterion, predicted_loss, rgn, snr
 from lmsa_bench.registry import Registry

@@ -13,23 +13,23 @@ from lmsa_bench.models.layered import LayeredModel
 
 
 class Update(Protocol):
-    """Updates layers of the model that it was constructed with; owns whatever it carries from step to step."""
+    """Updates layers of the model that it was constructed with; owns all state that persists between steps."""
 
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
         """Updates these layers, all ≥ start, from states x = x_start (K, …); returns the mean loss before it."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a later step depends on, beside the model's parameters: tensors and plain values."""
+        """Everything that later steps depend on, except the model's parameters: tensors and plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up the state of an update of the same kind, on the same model."""
+        """Restores the state of an update of the same class, on the same model."""
 
 
 def unsaved(kind: type) -> str | None:
-    """Why updates of this class cannot be resumed, None where they can.
+    """Why updates of this class cannot be resumed, or None if they can.
 
-    Whoever overrides ``step`` can carry more from step to step than the base class knows of, and says with a
-    ``state_dict`` of its own, and its counterpart, what that is.
+    A class that overrides ``step`` may have state that its base class does not save, so it must also override
+    ``state_dict`` and ``load_state_dict``.
     """
     names: tuple[str, ...] = ("state_dict", "load_state_dict")
     for one in kind.__mro__:

@@ -17,13 +17,13 @@ NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Gt(0), Le(2**31 - 1)]
 
 
-# L-MSA's defaults, for all rows that share them.
+# L-MSA's defaults, shared by all methods with these hyper-parameters.
 STATE_VIEW: StateView = "position"
 C = 0.01
 RHO = 0.01
 MSA_LR = 1e-3
 INNER_STEPS = 5
-BATCHES = 5  # of tuning samples that a criterion looks at
+BATCHES = 5  # of tuning samples, on which a criterion is computed
 
 
 class Averaged:
@@ -51,7 +51,7 @@ class Every:
         return step % (self.count * (1 if self.unit == "steps" else steps_per_epoch)) == 0
 
     def missed(self, epochs: int, steps_per_epoch: int) -> str | None:
-        """What is said of a training this short that the layers were never chosen again; None where they were."""
+        """A remark if layers are never selected again in a training of this length, else None."""
         if self.count is None or any(self.due(step, steps_per_epoch) for step in range(1, epochs * steps_per_epoch)):
             return None
         length = epochs * steps_per_epoch if self.unit == "steps" else epochs
@@ -65,4 +65,4 @@ class Method:
     select: Selector
     update: Callable[[LayeredModel], Update] | None
     every: Every = Every()
-    rest: bool = False  # tunes the parameters that are in no layer's θ as well
+    rest: bool = False  # also tune the parameters that are in no θ_n

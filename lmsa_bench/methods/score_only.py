@@ -14,8 +14,9 @@ def score_only(
     c: Positive = C,
     batches: Count = BATCHES,
 ) -> Method:
-    """Scores every layer by a name in CRITERIA and tunes none; a criterion is given what its factory asks for."""
+    """Scores every layer with a criterion in CRITERIA, given the options that its factory has; tunes nothing."""
     factory = CRITERIA.get(criterion)
     options = {"state_view": state_view, "c": c, "batches": batches}
-    wanted = inspect.signature(factory).parameters
-    return Method(selectors.best(factory(**{name: value for name, value in options.items() if name in wanted})), None)
+    parameters = inspect.signature(factory).parameters
+    accepted = {name: value for name, value in options.items() if name in parameters}
+    return Method(selectors.best(factory(**accepted)), None)

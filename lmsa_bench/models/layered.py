@@ -44,7 +44,7 @@ class LayeredModel(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) not in theta]
 
     def tune_only(self, layers: Iterable[int], rest: bool = False) -> None:
-        """Requires gradients of the parameters of these layers, and of the rest; freezes all others."""
+        """Requires gradients of the parameters of these layers, and with ``rest`` of ``rest()``; freezes all others."""
         self.requires_grad_(False)
         opened = [parameter for n in layers for parameter in self.parameters_of(n)]
         for parameter in [*opened, *self.rest()] if rest else opened:

@@ -84,7 +84,7 @@ def file_of(model: str, weights: str, root: Path) -> Path:
 
 
 def content_of(weights: str) -> str:
-    """The sha256 of a given file's content; "" for "pretrain" and "hub", and where there is no file."""
+    """The sha256 of a file of weights in hex; "" for "pretrain" and "hub", or if there is no such file."""
     if weights in ("pretrain", "hub"):
         return ""
     try:

@@ -64,21 +64,21 @@ def md5(content):
 
 @pytest.fixture
 def small_cifar10(tmp_path, monkeypatch, server):
-    """The small CIFAR-10 as if it were the published one, on the server; returns its data set and bytes."""
+    """The small CIFAR-10 in place of the published one, on the server; returns its data set."""
     write_cifar10(tmp_path / "made")
     folder = tmp_path / "made" / CIFAR10.folder
     content = tar(tmp_path / "made" / "cifar-10-python.tar.gz", folder).read_bytes()
     sums = {name: md5((folder / name).read_bytes()) for name in CIFAR10.md5}
     archive = replace(CIFAR10.archives[0], size=len(content), checksums={"md5": md5(content)})
-    known = replace(CIFAR10, archives=(archive,), md5=sums)
-    monkeypatch.setitem(published.DATA_SETS, "cifar10", known)
-    monkeypatch.setattr("lmsa_bench.tasks.cifar.CIFAR10", known)
+    small = replace(CIFAR10, archives=(archive,), md5=sums)
+    monkeypatch.setitem(published.DATA_SETS, "cifar10", small)
+    monkeypatch.setattr("lmsa_bench.tasks.cifar.CIFAR10", small)
     server.files["/cifar-10-python.tar.gz"] = content
-    return known
+    return small
 
 
 def run(capsys, *arguments):
-    """The command's exit status and its one line of error."""
+    """Runs the command; returns its exit status and the last line of stderr."""
     status = exit_status(lambda: data.main([str(argument) for argument in arguments]))
     error = capsys.readouterr().err.strip().splitlines()
     return status, error[-1] if error else ""
@@ -148,10 +148,10 @@ def test_an_archive_left_by_an_interrupted_run_is_verified(tmp_path, small_cifar
 
 
 def test_an_archive_that_writes_outside_its_folder(tmp_path, small_cifar10, server, capsys):
-    made = tmp_path / "hostile.tar.gz"
-    with tarfile.open(made, "w:gz") as file:
+    hostile = tmp_path / "hostile.tar.gz"
+    with tarfile.open(hostile, "w:gz") as file:
         file.add(tmp_path / "made", "../../outside")
-    server.files["/cifar-10-python.tar.gz"] = made.read_bytes()
+    server.files["/cifar-10-python.tar.gz"] = hostile.read_bytes()
     status, error = run(capsys, "fetch", "cifar10", "--data", tmp_path / "a" / "b", "--url", server.url, "--no-verify")
     assert status == 2 and "not a complete archive" in error and not (tmp_path / "a" / "outside").exists()
 

@@ -117,13 +117,13 @@ def test_lisas_default_gamma(gamma, layers, chosen):
     assert len(selection.layers) == chosen and selection.layers[0] == 0 and selection.layers[-1] == layers - 1
 
 
-def test_more_middle_layers_than_there_are():
-    with pytest.raises(UserError, match="gamma 3 of a model with 2 middle layers"):
+def test_a_gamma_above_the_number_of_middle_layers():
+    with pytest.raises(UserError, match="gamma 3: the model has 2 middle layers"):
         selectors.ends_and_some(3)([None] * 4, (), 0, generator(0))
 
 
 @pytest.mark.parametrize("n", [4, -5])
-def test_a_layer_that_is_not_there(n):
+def test_a_layer_that_does_not_exist(n):
     with pytest.raises(UserError, match="layers 0 to 3"):
         selectors.only(n)(toy.source_model(), (), 0, generator(0))
 

@@ -1,4 +1,4 @@
-"""Journal entries and suites written by hand, for the tests of what is made of them."""
+"""Journal entries and suites written by hand, for the tests of analysis, report and tracking."""
 
 from collections.abc import Mapping, Sequence
 
@@ -35,12 +35,12 @@ def entry(
     if status is None:
         return Entry(trial, records, None)
     best = min(records, key=lambda record: record.stopping_key)
-    told = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
+    metrics = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
     result = TrialResult(
         trial.id,
         status,
         reason,
-        *told,
+        *metrics,
         provenance={"data": data} | ({"source": source} if source else {}) | dict(facts or {}),
         remarks=remarks,
     )  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def suite_of(
     each: Mapping[str, tuple[tuple[str, Value], ...]] | None = None,
     truths: Sequence[str] = (),
 ) -> Suite:
-    """A suite whose rows are these trials."""
+    """A suite whose rows have these trials."""
     trials = {e.trial.id: e.trial for entries in rows.values() for e in entries}
     return Suite(
         "hand_made",
@@ -76,7 +76,7 @@ def suite_of(
 
 
 def write(journal: Journal, entry: Entry) -> None:
-    """Puts an entry into a results folder as a sweep would."""
+    """Writes an entry to a results folder as a sweep does."""
     journal.folder(entry.trial)
     for record in entry.records:
         journal.append(record)

@@ -1,4 +1,4 @@
-"""A method like a user's own: Adam on the head, and a low-rank correction of it whose state is not in the optimiser."""
+"""A user's method: Adam on the head, plus a low-rank correction whose state is not in the optimiser."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from lmsa_bench.methods import Method, Positive
 
 
 class Lora(Adam):
-    """Adds b·a, which it descends by itself with momentum, to the head's weight (classes, features)."""
+    """Adds b·a, which it trains with its own momentum, to the head's weight (classes, features)."""
 
     def __init__(self, model, lr):
         super().__init__(model, lr)
@@ -31,7 +31,7 @@ class Lora(Adam):
 
 
 class Complete(Lora):
-    """The same with its whole state."""
+    """The same, saving its whole state."""
 
     def state_dict(self):
         return super().state_dict() | {"b": self.b, "velocity": self.velocity}
@@ -42,22 +42,22 @@ class Complete(Lora):
 
 
 class Forgetful(Complete):
-    """The same, of whose state it forgets a part."""
+    """The same, but it does not restore all of its state."""
 
     def load_state_dict(self, state):
         super().load_state_dict(state | {"velocity": torch.zeros_like(self.velocity)})
 
 
 def lora_head(lr: Positive = 0.01) -> Method:
-    """Keeps its optimiser's state alone."""
+    """Saves only its optimiser's state."""
     return Method(selectors.only(-1), partial(Lora, lr=lr))
 
 
 def complete_head(lr: Positive = 0.01) -> Method:
-    """Keeps its whole state."""
+    """Saves and restores its whole state."""
     return Method(selectors.only(-1), partial(Complete, lr=lr))
 
 
 def forgetful_head(lr: Positive = 0.01) -> Method:
-    """Says that it keeps its state, and does not."""
+    """Saves its whole state, but does not restore all of it."""
     return Method(selectors.only(-1), partial(Forgetful, lr=lr))

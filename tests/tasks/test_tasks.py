@@ -1,4 +1,4 @@
-"""The contract of every registered task, and the errors of its files."""
+"""What every registered task must satisfy, and errors in its files."""
 
 import gzip
 from concurrent.futures import ThreadPoolExecutor
@@ -95,10 +95,10 @@ def test_the_input_is_a_float_of_the_input_shape(task, data_root):
 def test_preparing_twice_writes_the_same_bytes(data_root, tmp_path):
     root = tmp_path / "other"
     write_fashion(root, {"train": 12500, "t10k": 10000})
-    for build in (digits.digits_c, fashion.fashion_c):
-        task = build()
-        with ThreadPoolExecutor(2) as both:
-            list(both.map(task.prepare, [root, root]))
+    for factory in (digits.digits_c, fashion.fashion_c):
+        task = factory()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(task.prepare, [root, root]))
         task.prepare(data_root)
         assert task.fingerprint(root) == task.fingerprint(data_root)
     files = sorted(path.relative_to(root) for path in root.rglob("*.arrow"))
@@ -147,7 +147,7 @@ def test_variants_split_the_same_originals(data_root):
         assert torch.equal(a.labels, b.labels) and not torch.equal(a.images, b.images)
 
 
-def test_pairs_put_the_tens_on_the_left(data_root):
+def test_the_left_image_of_a_pair_is_the_tens_digit(data_root):
     digits.DIGITS.prepare(data_root)
     target = digits.DIGITS.read("target", data_root)
     labels = {
@@ -159,7 +159,7 @@ def test_pairs_put_the_tens_on_the_left(data_root):
         assert 10 * labels[a.tobytes()] + labels[b.tobytes()] == label
 
 
-def test_the_mask_is_the_same_for_everyone_and_positive():
+def test_the_mask_is_fixed_and_positive():
     images = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
     first, again = digits.digits_masked().transform(images), digits.digits_masked().transform(images)
     assert torch.equal(first, again) and torch.equal(first[0], first[1])
