@@ -148,7 +148,9 @@ def _measured(trial: Trial, rows: list[dict[str, Any]]) -> Measured:
     rows = sorted(rows, key=lambda row: row["epoch"])
     best = next(row for row in rows if row["epoch"] == row["best_epoch"])
     scores = json.loads(best["scores"] or "{}")
-    values: list[float] = next((scores[name] for name in CRITERIA.names() if name in scores), [])
+    # The criterion that a hyper-parameter names comes before others that it may have logged.
+    names = [*map(str, trial.hparams.values()), *CRITERIA.names()]
+    values: list[float] = next((scores[name] for name in names if name in scores), [])
     layers = tuple(best["layers"])
     # A criterion chooses its best layer, so that layer tells whether a small or a large value is good.
     sign = -1 if values and layers and values[layers[0]] == max(values) != min(values) else 1

@@ -1,5 +1,6 @@
 """Which layers to tune: called again whenever a method's schedule says so."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
@@ -44,12 +45,23 @@ def only(n: int) -> Selector:
     return select
 
 
-def best(criterion: Criterion) -> Selector:
-    """The layer with the best score (section 2.2: m = argmin Ĵ_n for the predicted loss of eq. 8)."""
+def best(criterion: Criterion, name: str | None = None) -> Selector:
+    """The layer with the best score (section 2.2: m = argmin Ĵ_n for the predicted loss of eq. 8).
+
+    Under ``name``, where given, the scores are logged whatever the criterion logs. Raises UserError where a number that
+    it gives is not finite.
+    """
 
     def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
         scores = criterion(model, batches)
-        return Selection((scores.best,), scores.logged)
+        logged = scores.logged | ({name: scores.values} if name else {})
+        for what, values in logged.items():
+            if not all(map(math.isfinite, values)):
+                shown = ", ".join(f"{value:g}" for value in values)
+                raise UserError(
+                    f"{what} is {shown}: not finite; control.criteria's smallest and largest rank that last"
+                )
+        return Selection((scores.best,), logged)
 
     return select
 

@@ -2,9 +2,10 @@
 
 from functools import partial
 
-from lmsa_bench.control import criteria, selectors
-from lmsa_bench.control.criteria import StateView
+from lmsa_bench.control import selectors
 from lmsa_bench.control.hamiltonian import Reduction
+from lmsa_bench.control.predicted_loss import predicted_loss
+from lmsa_bench.control.state_views import StateView
 from lmsa_bench.control.updates import MSA
 from lmsa_bench.methods.method import (
     BATCHES,
@@ -45,4 +46,4 @@ def lmsa(
         weight_decay=weight_decay,
         reset_state=reset_state,
     )
-    return Method(selectors.best(criteria.predicted_loss(state_view, c, batches)), update, Every(every))
+    return Method(selectors.best(predicted_loss(state_view, c, batches)), update, Every(every))

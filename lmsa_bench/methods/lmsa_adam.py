@@ -1,6 +1,6 @@
 """L-MSA's criterion with Adam in place of MSA (paper, section 4.4, figure 6)."""
 
-from lmsa_bench.control.criteria import StateView
+from lmsa_bench.control.state_views import StateView
 from lmsa_bench.methods.lmsa_adam_k import lmsa_adam_k
 from lmsa_bench.methods.method import BATCHES, STATE_VIEW, C, Count, Method, NonNegative, Positive
 

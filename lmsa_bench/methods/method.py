@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from lmsa_bench.control.criteria import StateView
 from lmsa_bench.control.selectors import Selector
+from lmsa_bench.control.state_views import StateView
 from lmsa_bench.control.updates import Update
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.registry import Registry

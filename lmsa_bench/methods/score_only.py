@@ -4,7 +4,8 @@ import inspect
 from typing import Annotated
 
 from lmsa_bench.control import CRITERIA, selectors
-from lmsa_bench.control.criteria import StateView
+from lmsa_bench.control.state_views import StateView
+from lmsa_bench.errors import UserError
 from lmsa_bench.methods.method import BATCHES, STATE_VIEW, C, Count, Method, Named, Positive
 
 
@@ -13,10 +14,17 @@ def score_only(
     state_view: StateView = STATE_VIEW,
     c: Positive = C,
     batches: Count = BATCHES,
+    diagnose: bool = False,
 ) -> Method:
-    """Scores every layer with a criterion in CRITERIA, given the options that its factory has; tunes nothing."""
+    """Scores every layer by a name in CRITERIA and tunes none; a criterion is given what its factory asks for.
+
+    Raises UserError where the factory asks for more than these.
+    """
     factory = CRITERIA.get(criterion)
-    options = {"state_view": state_view, "c": c, "batches": batches}
-    parameters = inspect.signature(factory).parameters
-    accepted = {name: value for name, value in options.items() if name in parameters}
-    return Method(selectors.best(factory(**accepted)), None)
+    options = {"state_view": state_view, "c": c, "batches": batches, "diagnose": diagnose}
+    wanted = inspect.signature(factory).parameters
+    lacking = [p.name for p in wanted.values() if p.name not in options and p.default is p.empty]
+    if lacking:
+        raise UserError(f"criterion {criterion!r} needs {', '.join(lacking)}: it gets {', '.join(options)} alone")
+    given = {name: value for name, value in options.items() if name in wanted}
+    return Method(selectors.best(factory(**given), criterion), None)

@@ -1,6 +1,6 @@
 """A network as a discrete dynamical system: the composition x_{n+1} = g_n(x_n, θ_n) of its layers (paper, eq. 6)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -11,16 +11,23 @@ class LayeredModel(nn.Module):
     ``layers`` maps a layer's name to its module g_n, whose parameters are θ_n, unless ``theta`` gives a submodule in
     place of the whole (a layer may contain frozen parts, such as the norm before a classifier). The layers share the
     modules of ``source``, and only ``source`` is registered: the ``state_dict`` keeps the network's key names.
+    ``reads`` says of a layer with one output a sample which of its states x_n the output is read from, (K, …) to
+    (K, d), where that is not their mean over positions.
     """
 
     def __init__(
-        self, source: nn.Module, layers: Mapping[str, nn.Module], theta: Mapping[str, nn.Module] | None = None
+        self,
+        source: nn.Module,
+        layers: Mapping[str, nn.Module],
+        theta: Mapping[str, nn.Module] | None = None,
+        reads: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.source = source
         self.names = tuple(layers)
         self.layers = tuple(layers.values())  # a tuple, so that torch does not register the modules twice
         self._theta = tuple((theta or {}).get(name, layer) for name, layer in layers.items())
+        self.reads = tuple((reads or {}).get(name) for name in layers)
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -31,8 +31,13 @@ class ClassifiedBlock(nn.Module):
         self.block, self.norm, self.head = vit.blocks[-1], vit.norm, vit.head
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.block(x))[:, 0])
+        logits: Tensor = self.head(class_token(self.norm(self.block(x))))
         return logits
+
+
+def class_token(tokens: Tensor) -> Tensor:
+    """The token that the head reads: (K, 1 + patches, D) to (K, D)."""
+    return tokens[:, 0]
 
 
 def cut(vit: Any) -> LayeredModel:
@@ -43,8 +48,9 @@ def cut(vit: Any) -> LayeredModel:
     for block in vit.blocks:
         block.attn.fused_attn = False  # the co-state penalty needs double backward, which fused kernels lack
     inner = dict(zip([f"block{n}" for n in range(1, len(vit.blocks) - 1)], vit.blocks[1:-1], strict=True))
-    last = {f"block{len(vit.blocks) - 1}": ClassifiedBlock(vit)}
-    return LayeredModel(vit, {"block0": EmbeddedBlock(vit), **inner, **last})
+    last = f"block{len(vit.blocks) - 1}"
+    layers = {"block0": EmbeddedBlock(vit), **inner, last: ClassifiedBlock(vit)}
+    return LayeredModel(vit, layers, reads={last: class_token})
 
 
 def _vit(classes: int, input_shape: tuple[int, int, int], **sizes: Any) -> LayeredModel:

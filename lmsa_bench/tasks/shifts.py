@@ -161,6 +161,12 @@ def flipped(name: str, data: ImageSet) -> Task:
     return _task(name, data, "output", relabel=lambda split: flip(split, 10))
 
 
+def permuted(name: str, data: ImageSet, labels: Sequence[int]) -> Task:
+    """Output-level: label y becomes labels[y] on the target pool as it is."""
+    new = torch.tensor(labels)
+    return _task(name, data, "output", relabel=lambda split: Split(split.images, new[split.labels]))
+
+
 def shuffled(name: str, data: ImageSet) -> Task:
     """Output-level: random labels, those of each split shuffled by the seed (paper, figure 1, case 3)."""
     task = _task(name, data, "output")

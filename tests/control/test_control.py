@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from lmsa_bench.control import criteria
-from lmsa_bench.control.criteria import predicted_loss, rgn, snr
+from lmsa_bench.control import state_views
+from lmsa_bench.control.gradient_criteria import batch_snr, rgn
 from lmsa_bench.control.hamiltonian import augmented_hamiltonian, hamiltonian
+from lmsa_bench.control.predicted_loss import predicted_loss
 from lmsa_bench.control.trajectory import cross_entropy, trajectory
 from lmsa_bench.control.updates import MSA, Adam
 from lmsa_bench.errors import UserError
@@ -67,7 +68,7 @@ def test_flat_gram_matrices_equal_the_explicit_form(samples):
     model, (x, y) = tanh_network(), batch(samples)
     t = trajectory(model, x, y)
     for n in range(len(model)):
-        step = criteria.flat(t.state(n), t.state(n + 1), t.costate(n + 1))
+        step = state_views.flat(t.state(n), t.state(n + 1), t.costate(n + 1))
         prx2, r2, direction = explicit(t.state(n).T, t.costate(n + 1).T)
         for ours, theirs in zip(step, (r2, prx2, direction.T), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
@@ -85,7 +86,7 @@ def test_position_equals_the_explicit_form_on_images():
             pooled = x_n if factor == 1 else nn.functional.avg_pool2d(x_n, factor)
             columns_x, columns_p = (s.permute(1, 0, 2, 3).reshape(s.shape[1], -1) for s in (pooled, p))
         prx2, r2, direction = explicit(columns_x, columns_p)
-        step = criteria.position(x_n, x_next, p)
+        step = state_views.position(x_n, x_next, p)
         torch.testing.assert_close(step.r2, r2, rtol=1e-12, atol=0)
         torch.testing.assert_close(step.prx2, prx2, rtol=1e-10, atol=0)
         columns = step.direction.T if x_next.ndim == 2 else step.direction.transpose(0, 1).flatten(1)
@@ -103,7 +104,7 @@ def test_position_uses_the_patches_of_a_vision_transformer_and_skips_the_class_t
         x[k, 0, i : i + 2, j : j + 2].flatten() for k in range(2) for i in range(0, 8, 2) for j in range(0, 8, 2)
     ]
     prx2, r2, direction = explicit(torch.stack(patches).T, p[:, 1:].reshape(-1, p.shape[2]).T)
-    step = criteria.position(x, t.state(1), p)
+    step = state_views.position(x, t.state(1), p)
     torch.testing.assert_close(step.r2, r2)
     torch.testing.assert_close(step.prx2, prx2)
     torch.testing.assert_close(step.direction[:, 1:].reshape(-1, p.shape[2]).T, direction)
@@ -127,7 +128,7 @@ def test_one_sample_takes_a_polyak_like_step():
         assert value == pytest.approx(cross_entropy(model.run(t.state(n + 1) + step, n + 1), y).item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("state_view", criteria.STATE_VIEWS)
+@pytest.mark.parametrize("state_view", state_views.STATE_VIEWS)
 def test_perturbation_is_the_same_for_summed_and_averaged_loss(state_view):
     model, x, y = wrn()
     one = predicted_loss(state_view)(model, [(x, y)])
@@ -148,7 +149,7 @@ def test_a_loss_without_gradient_predicts_itself():
     assert scores.values == [0.0] * 4
 
 
-def test_rgn_and_snr_by_hand():
+def test_rgn_and_batch_snr_by_hand():
     # Two scalar layers a, b on a scalar x: J = ½(t − b a x)² with a = 2, b = 1, t = 0.
     source = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
     model = LayeredModel(source, {"a": source[0], "b": source[1]})
@@ -162,15 +163,15 @@ def test_rgn_and_snr_by_hand():
     # ∂J/∂a = b·(b a x)·x = 2x²: 2, 8; over |a| = 2: 1, 4, mean 2.5.  ∂J/∂b = a x·(b a x) = 4x²: 4, 16; over 1: mean 10.
     assert rgn(loss=half_square)(model, batches).values == pytest.approx([2.5, 10.0])
     # a: mean 5, variance ((2−5)² + (8−5)²)/1 = 18: 25/18.  b: mean 10, variance 72: 100/72 = 25/18.
-    assert snr(loss=half_square)(model, batches).values == pytest.approx([25 / 18, 25 / 18])
+    assert batch_snr(loss=half_square)(model, batches).values == pytest.approx([25 / 18, 25 / 18])
     with pytest.raises(UserError, match="two batches"):
-        snr(loss=half_square)(model, batches[:1])
+        batch_snr(loss=half_square)(model, batches[:1])
 
 
 def test_criteria_do_not_change_parameters_or_buffers():
     model, x, y = wrn()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for criterion in (predicted_loss(), rgn(), snr()):
+    for criterion in (predicted_loss(), rgn(), batch_snr()):
         criterion(model, [(x, y), (x.flip(0), y.flip(0))])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lmsa_bench.control import theory
-from lmsa_bench.control.criteria import predicted_loss
+from lmsa_bench.control.predicted_loss import predicted_loss
 from lmsa_bench.control.trajectory import squared_error, trajectory
 from lmsa_bench.control.updates import MSA
 from lmsa_bench.models.deep_linear import deep_linear
