@@ -13,17 +13,25 @@ MACHINE = ("device", "cpu", "instructions", "torch")  # in a result's provenance
 
 
 def notes(suite: "Suite", cells: Iterable[Cell], origins: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """A line for each cell from more than one code, for source models of several codes, and for kinds of machine.
+    """A line for each cell from more than one code, for unequal budgets, source models of several codes, and machines.
 
     ``origins`` is the provenance of the suite's ended trials, by trial id.
     """
-    found = []
+    found, ranked = [], {row.name for row in suite.rows if row.ranked}
+    cells = list(cells)
     for cell in cells:
         if len(cell.codes) > 1:
             counts = " and ".join(str(count) for count in sorted(cell.codes.values(), reverse=True))
             found.append(
                 f"{cell.row} on {cell.task}: its trials ran on {len(cell.codes)} versions of the code ({counts})."
             )
+    budgets = defaultdict[int, dict[str, None]](dict)
+    for cell in cells:
+        if cell.tried and cell.row in ranked:
+            budgets[cell.tried][cell.row] = None
+    if len(budgets) > 1:
+        shown = "; ".join(f"{count} for {', '.join(rows)}" for count, rows in sorted(budgets.items()))
+        found.append(f"Rows do not choose from as many configurations a task: {shown}.")
     sources, kinds = defaultdict[str, set[str]](set), defaultdict[str, int](int)
     for trial in suite.trials:
         if facts := origins.get(trial.id):

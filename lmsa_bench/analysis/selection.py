@@ -61,6 +61,8 @@ class Cell:
     missing: int = 0  # trials of all configurations that have not ended
     codes: Mapping[str, int] = field(default_factory=dict)  # provenance's trial_code -> trials, of all configurations
     remarks: Mapping[str, int] = field(default_factory=dict)  # remark -> trials, of all configurations
+    tried: int = 0  # configurations that were chosen from, for each part
+    edges: tuple[str, ...] = ()  # hyper-parameters of which an end of the grid was chosen
 
     @property
     def score(self) -> float | None:
@@ -89,9 +91,9 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
     found = []
     for row in suite.rows:
         own = {name: trials for name, trials in configurations.items() if name in row.configurations}
-        shown = _searched(own.values(), row.averaged)
         for task in suite.tasks:
             there = {name: trials for name, trials in own.items() if trials[0].task == task}
+            shown = _searched(there.values(), row.averaged)
             found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests, facts))
     return found
 
@@ -233,6 +235,8 @@ def _cell(
         missing=len(every) - len(ended),
         codes=Counter(str(facts[trial.id].get("trial_code", "")) for trial in every if trial.id in facts),
         remarks=Counter(remark for end in ended.values() for remark in end.remarks),
+        tried=len(configurations) // max(1, len(chosen)),
+        edges=_edges(chosen, configurations.values(), shown),
     )
 
 
@@ -249,6 +253,16 @@ def _searched(configurations: Iterable[list[Trial]], averaged: tuple[str, ...]) 
         for name, value in trials[0].hparams.items():
             values[name].add(value)
     return sorted(name for name, found in values.items() if len(found) > 1 and name not in averaged)
+
+
+def _edges(
+    chosen: Mapping[Part, list[Trial]], configurations: Iterable[list[Trial]], shown: list[str]
+) -> tuple[str, ...]:
+    """The numbers among the searched hyper-parameters of which the smallest or the largest was chosen."""
+    values = {name: {trials[0].hparams.get(name) for trials in configurations} for name in shown}
+    numbers = {n: vs for n, vs in values.items() if len(vs) > 1 and all(type(v) in (int, float) for v in vs)}
+    picked = [trials[0].hparams for trials in chosen.values() if trials]
+    return tuple(n for n, vs in numbers.items() if any(p[n] in (min(vs), max(vs)) for p in picked))  # type: ignore[type-var]
 
 
 def _selected(chosen: Mapping[Part, list[Trial]], shown: list[str]) -> dict[str, Any]:

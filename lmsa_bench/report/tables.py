@@ -104,7 +104,7 @@ def _table_lines(report: Report) -> list[str]:
     if report.differences:
         lines += ["", *_difference_lines(report)]
     if any(cell.selected for cell in report.cells.values()):
-        lines += ["", "Hyper-parameters selected by validation", ""]
+        lines += ["", "Hyper-parameters selected by validation (! at an end of its grid)", ""]
         lines += aligned(
             [["method", *report.tasks]]
             + [[row] + [_selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
@@ -179,7 +179,8 @@ def _selected(cell: Cell) -> str:
     for part in [value for value in cell.selected.values() if isinstance(value, Mapping)] or [cell.selected]:
         for name, value in part.items():
             values.setdefault(name, {})[str(value)] = None
-    return " ".join(f"{name}={'|'.join(found)}" for name, found in values.items()) or "-"
+    shown = [f"{name}={'|'.join(found)}{'!' * (name in cell.edges)}" for name, found in values.items()]
+    return " ".join(shown) or "-"
 
 
 def _most_frequent(cell: Cell) -> str:
@@ -204,6 +205,8 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "missing": cell.missing,
         "codes": cell.codes,
         "remarks": cell.remarks,
+        "tried": cell.tried,
+        "edges": cell.edges,
     }
 
 
