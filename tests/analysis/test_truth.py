@@ -21,7 +21,7 @@ def test_the_true_loss_is_of_the_whole_tuning_set_after_training(tmp_path):
             split = toy.splits(tmp_path, "", 0).train
             own.append(F.cross_entropy(run.model(to_unit(split.images)), split.labels).item())
         made[f"layer_{n}"] = [Entry(run.trial, records, run.result())]
-    suite = suite_of(made, each={name: (("n", int(name[-1])),) for name in made})
+    suite = suite_of(made, each={name: (("n", int(name[-1])),) for name in made}, truths=list(made))
     truth = measure(suite, rows([entry for entries in made.values() for entry in entries])).truths("toy")["", 0]
     assert truth.losses == pytest.approx(own, rel=1e-5)
     running = [entries[0].records[-1].train_loss for entries in made.values()]
