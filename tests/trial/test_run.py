@@ -207,7 +207,8 @@ def test_cached_states_give_the_losses_of_the_whole_network(tmp_path):
 
 def test_the_cost_of_a_step_is_counted_by_hand():
     # A linear network 6-5-4 on 3 samples: forward 2·3·(6·5 + 5·4) = 300 FLOPs. Backward of layer 1 alone: its weight's
-    # gradient 2·3·5·4 = 120. Kept: layer 1's input, 3·5 floats, and the log-softmax, 3·4 floats; both need no more.
+    # gradient 2·3·5·4 = 120. Kept: layer 1's input, 3·5 floats, the log-softmax, 3·4 floats, the labels, 3·8 bytes, and
+    # their total weight, a float.
     from lmsa_bench.models.deep_linear import deep_linear
 
     model = deep_linear([6, 5, 4])
@@ -215,7 +216,7 @@ def test_the_cost_of_a_step_is_counted_by_hand():
     one = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [1], 0)
     assert one.flops == 300 + 120
     gradient_and_moments = 3 * 4 * 20 + 4  # 20 floats three times, and Adam's step counter
-    assert one.kept_bytes == gradient_and_moments + 4 * 3 * 4 + 4 * 3 * 5
+    assert one.kept_bytes == gradient_and_moments + 4 * (3 * 5 + 3 * 4) + 3 * 8 + 4
     both = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [0, 1], 0)
     # Layer 0 adds its weight's gradient 2·3·6·5 and the gradient of its output 2·3·5·4.
     assert both.flops == one.flops + 180 + 120
