@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Suite
     from lmsa_bench.tasks import TASKS
     from lmsa_bench.tasks.task import Task
+    from lmsa_bench.trial.check import check_resume
     from lmsa_bench.trial.spec import Trial
 
 _PUBLIC = {
@@ -40,6 +41,7 @@ _PUBLIC = {
     "Task": "lmsa_bench.tasks.task:Task",
     "Trial": "lmsa_bench.trial.spec:Trial",
     "UserError": "lmsa_bench.errors:UserError",
+    "check_resume": "lmsa_bench.trial.check:check_resume",
     "load_suite": "lmsa_bench.suites.load:load",
     "open_results": "lmsa_bench.library:open_results",
     "run": "lmsa_bench.library:run",
@@ -59,6 +61,7 @@ __all__ = [
     "Task",
     "Trial",
     "UserError",
+    "check_resume",
     "load_suite",
     "open_results",
     "run",

@@ -20,10 +20,10 @@ def run() -> int:
         print("\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items()))
         print("\nlmsa-bench COMMAND --help tells more of each")
         return 0
-    name = sys.argv.pop(1)
+    name = sys.argv[1]
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
-    status: int = importlib.import_module(f"lmsa_bench.{name}.command").main()
+    status: int = importlib.import_module(f"lmsa_bench.{name}.command").main(sys.argv[2:])
     return status
 
 

@@ -1,7 +1,7 @@
 """What a notebook needs: suites run here, their results as frames and reports."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
+from lmsa_bench.analysis.codes import footnotes
 from lmsa_bench.errors import UserError
+from lmsa_bench.models.weights import content_of
 from lmsa_bench.report import figures
 from lmsa_bench.report.notebook import SuiteReport
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
@@ -42,7 +44,9 @@ class Results:
     def report(self, suite: Suite) -> SuiteReport:
         """A suite's report from all trials of the folder; raises UserError where none of its trials has ended."""
         figures.check(suite)
-        return SuiteReport(report(suite, self.journal.table()))
+        suite.refuse_missing_weights()
+        table = self.journal.table()
+        return SuiteReport(report(suite, table, footnotes(suite, table)))
 
 
 def open_results(results: str | Path = DEFAULT_RESULTS, storage: str | None = None) -> Results:
@@ -56,28 +60,34 @@ def run(
     data: str | Path = DEFAULT_DATA,
     *,
     gpus: float | None = None,
+    changed: local.Changed = "refuse",
 ) -> Results:
     """Runs what is missing of a suite, or a trial, in this process: what raises ends in its own traceback.
 
     Trials that have ended are not run again; one that was interrupted resumes from its checkpoint. ``gpus`` takes a GPU
-    where the suite does not. A trial that cannot be run raises UserError; in a suite the report tells of it.
+    where the suite does not. A trial that cannot be run raises UserError; in a suite the report tells of it. Where code
+    has changed since trials ended, that raises UserError too, or they are run anew ("rerun") or stay ("keep").
     """
+    if isinstance(what, Trial):
+        what = replace(what, weights_sha256=content_of(what.weights))
     suite = Suite(what.task, (what.task,), (), (what,)) if isinstance(what, Trial) else what
+    suite.refuse_missing_weights()
     journal = opened(Path(results), make=True)
     failed: dict[str, TrialResult] = {}
 
-    def ended(trial: Trial, result: TrialResult) -> None:
+    def note(trial: Trial, result: TrialResult) -> None:
         if result.status == "failed":
             failed[trial.label] = result
 
     if isinstance(what, Suite):
         journal.add_suite(suite.name, [trial.id for trial in suite.trials])
-    finished = journal.finished()
+    offered = 'changed="rerun" runs them anew, changed="keep" keeps them and says so below the table'
+    finished = local.ended(suite, journal, changed, offered)
     pending = [trial for trial in suite.trials if trial.id not in finished]
     if pending:
         with local.ready(suite.plugins, suite.cpus, suite.gpus if gpus is None else gpus) as device:
             facts = provenance.of_process() | ({"config": suite.config} if suite.config else {})
-            local.run_all(pending, local.Place(journal, Path(data).absolute(), device, facts), ended)
+            local.run_all(pending, local.Place(journal, Path(data).absolute(), device, facts), note)
     if isinstance(what, Trial) and failed:
         raise UserError(f"{what.label}: {failed[what.label].reason}")
     return Results(journal, frozenset(trial.id for trial in suite.trials))

@@ -2,23 +2,30 @@
 
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
+from lmsa_bench.analysis import codes
 from lmsa_bench.errors import UserError, in_one_line, one_line
+from lmsa_bench.models.weights import content_of
 from lmsa_bench.results.journal import ERROR, Journal
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
 from lmsa_bench.suites.plugins import import_plugin
+from lmsa_bench.suites.spec import Suite
 from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial.code import hash_of, modules_of
 from lmsa_bench.trial.names import method_of, task_of
+from lmsa_bench.trial.provenance import of_machine
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+
+Changed = Literal["refuse", "rerun", "keep"]  # what becomes of finished trials whose code has changed
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,29 @@ def ready(plugins: Iterable[str] = (), cpus: float = 1, gpus: float = 0) -> Iter
         torch.use_deterministic_algorithms(strict, warn_only=only_warns)
 
 
+def ended(suite: Suite, journal: Journal, changed: Changed, offered: str) -> set[str]:
+    """The trials of a folder that need no further run; of the suite's, those whose code has changed as is asked.
+
+    They are run anew, or stay, or raise UserError, which ends with what is ``offered``.
+    """
+    finished = journal.finished()
+    found = changed_trials(suite, journal, finished)
+    if found is not None and changed == "refuse":
+        raise UserError(f"suite {suite.name}: {found.text}: {offered}")
+    if found is not None and changed == "rerun":
+        for trial_id, code in found.codes.items():
+            journal.forget(trial_id, code)
+        finished.difference_update(found.codes)
+    return finished
+
+
+def changed_trials(suite: Suite, journal: Journal, finished: Collection[str]) -> codes.Changed | None:
+    """Those of a suite's finished trials that ran on other code than is here, or do not tell on which."""
+    results = [journal.result(trial.id) for trial in suite.trials if trial.id in finished]
+    recorded = {result.trial: str(result.provenance.get("trial_code", "")) for result in results if result is not None}
+    return codes.changed(suite, recorded, journal.code)
+
+
 def unready(trials: Iterable[Trial], data: Path) -> dict[str, str]:
     """Makes ready the data and weights of these trials; by Trial.setting, why that of some cannot be had."""
     failed = dict[str, str]()
@@ -84,7 +114,11 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     folder = journal.folder(trial)
     (folder / ERROR).unlink(missing_ok=True)
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu"
-    facts = place.knowing({"device": device}).provenance
+    modules = modules_of(trial)
+    journal.add_code(code := hash_of(modules), modules)
+    facts = place.knowing({**of_machine(device), "trial_code": code}).provenance
+    if trial.weights_sha256 and content_of(trial.weights) != trial.weights_sha256:
+        raise UserError(f"weights {trial.weights}: the file has changed since the suite was read; run it again")
 
     def start() -> Run:
         model, method = source.load(place.device), method_of(trial)
@@ -95,6 +129,8 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     if training.state.epoch > len(journal.records(trial.id)):
         checkpoint.remove(folder)  # it is ahead of the records, such as another node's
         training = start()
+    if journal.records(trial.id):
+        training.was_interrupted()
     for record in training.epochs():
         journal.append(record)
         yield record

@@ -1,9 +1,6 @@
 """Named factories: a method, model or task is looked up by its name in the suite file."""
 
-import hashlib
-import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lmsa_bench.errors import UserError, nearest
@@ -38,10 +35,3 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All registered names, sorted."""
         return sorted(self._factories)
-
-    def code_hash(self, name: str) -> str:
-        """A hash of the plugin file that a factory is from, "" for this package's own: part of a trial's id."""
-        factory = self.get(name)
-        if factory.__module__.startswith("lmsa_bench."):
-            return ""
-        return hashlib.sha256(Path(inspect.getfile(factory)).read_bytes()).hexdigest()[:12]

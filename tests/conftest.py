@@ -1,17 +1,17 @@
-"""What several test files share: an undisturbed sweep, with which they compare theirs."""
+"""Shared by several test files: an undisturbed sweep, to compare theirs with."""
 
 import os
-import socket
 import time
 
 import pytest
+from raylets import free_ports
 from sweeps import ONE, Sweep
 
-os.environ.setdefault("RAY_worker_niceness", "0")  # as nice as Ray makes them, workers would starve beside other tests
+os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's default niceness, workers would starve beside other tests
 
 
 def pytest_make_parametrize_id(config, val, argname):
-    """Refuses tests that are named after bytes: those of an archive hold the time of its making."""
+    """Refuses test ids made from bytes, as an archive's contain its creation time."""
     if isinstance(val, bytes):
         raise pytest.UsageError(f"{argname}: give ids by name where a parameter is bytes")
 
@@ -23,11 +23,9 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory, data):
-    """The sweep of ONE that nothing happened to, but that no store was there; its seconds."""
+    """An undisturbed sweep of ONE, though with an unreachable tracking server, and its duration in seconds."""
     sweep = Sweep(tmp_path_factory.mktemp("undisturbed"), data, ONE)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        sweep.uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    sweep.uri = f"http://127.0.0.1:{free_ports(1)[0]}"
     started = time.monotonic()
     sweep.status = sweep.run()
     return sweep, time.monotonic() - started

@@ -1,4 +1,4 @@
-"""That two processes collect the same tests, which tests run side by side need."""
+"""Two processes collect the same tests, which parallel test runs require."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def test_two_processes_collect_the_same_tests():
         "no:xdist",
     ]
     processes = []
-    for seed in ("1", "2"):  # what depends on the second, the order of hashes or the process shows
+    for seed in ("1", "2"):  # shows ids that depend on the time, on hash order or on the process
         environment = os.environ | {"PYTHONHASHSEED": seed}
         place = {"cwd": Path(__file__).parents[1], "env": environment, "stdout": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, **place))

@@ -1,4 +1,4 @@
-"""docker/: closed by default, no secret inside, and every command one that the benchmark understands."""
+"""docker/: closed by default, without secrets in images or files, and with commands that the benchmark accepts."""
 
 import re
 import shlex
@@ -32,17 +32,17 @@ def constraints() -> dict[str, str]:
     return dict(line.split("==") for line in lines if not line.startswith("#"))
 
 
-def test_constraints_pin_what_the_project_asks_for():
+def test_constraints_pin_the_projects_dependencies():
     pinned = constraints()
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    for requirement in map(Requirement, asked):
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for requirement in map(Requirement, dependencies):
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
     assert {"flask-wtf", "psycopg2-binary"} <= set(pinned)  # of mlflow[auth], and for PostgreSQL
     assert CLUSTER["rayVersion"] == pinned["ray"]
     assert "-c constraints.txt" in DOCKERFILE
 
 
-def test_the_image_is_not_roots():
+def test_the_image_does_not_run_as_root():
     users = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
     assert users[-1] == "${UID}" and re.search(r"^ARG UID=[1-9]\d*$", DOCKERFILE, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK .*CMD", DOCKERFILE, re.MULTILINE)
@@ -75,7 +75,7 @@ def test_services(name):
         assert service["cap_drop"] == ["ALL"] and "privileged" not in service
 
 
-def test_mlflow_asks_who_is_there_and_only_the_driver_can_answer():
+def test_mlflow_requires_a_password_that_only_the_driver_has():
     assert "--app-name=basic-auth" in SERVICES["mlflow"]["command"]
     assert "password" not in COMPOSE["configs"]["mlflow_auth"]["content"]
     assert "mlflow_password" in SERVICES["ray-head"]["secrets"]
@@ -85,17 +85,17 @@ def test_mlflow_asks_who_is_there_and_only_the_driver_can_answer():
         assert not re.search(r"://[^/\s]+:[^/\s]+@", yaml.safe_dump(service))
 
 
-def test_make_secrets_makes_what_compose_reads(tmp_path):
+def test_make_secrets_writes_what_compose_reads(tmp_path):
     script = tmp_path / "make_secrets.sh"
     script.write_text((DOCKER / "make_secrets.sh").read_text())
     files = [tmp_path / secret["file"] for secret in COMPOSE["secrets"].values()]
 
-    def made() -> list[str]:
+    def secrets() -> list[str]:
         subprocess.run(["sh", str(script)], check=True, timeout=60)
         return [file.read_text() for file in files]
 
-    first = made()
-    assert made() == first and len(set(first)) == len(files)
+    first = secrets()
+    assert secrets() == first and len(set(first)) == len(files)
     assert all(re.fullmatch("[0-9a-f]{64}", secret) for secret in first)
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
     assert "docker/secrets/" in (ROOT / ".gitignore").read_text().split()
@@ -119,7 +119,7 @@ def test_the_entry_point_reads_secrets_from_files(tmp_path):
     assert read and named - {"POSTGRES_PASSWORD"} == set(read[1].split())
 
 
-def test_pods_are_not_roots_and_share_the_volume():
+def test_pods_do_not_run_as_root_and_share_the_volume():
     for pod in PODS:
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0
@@ -134,11 +134,11 @@ def test_pods_are_not_roots_and_share_the_volume():
     assert RAYJOB["shutdownAfterJobFinishes"]
 
 
-def test_gpu_workers_hold_a_trial():
-    asked = suite.load("table1", None)
+def test_gpu_workers_have_room_for_a_trial():
+    table1 = suite.load("table1", None)
     for group in CLUSTER["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        assert int(limits["nvidia.com/gpu"]) >= asked.gpus > 0 and int(limits["cpu"]) >= asked.cpus
+        assert int(limits["nvidia.com/gpu"]) >= table1.gpus > 0 and int(limits["cpu"]) >= table1.cpus
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 

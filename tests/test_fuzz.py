@@ -1,4 +1,4 @@
-"""A fuzz of suite files, checkpoints and results folders: right, or one line; nothing runs, memory is bounded."""
+"""Fuzzing of suite files, checkpoints and results folders: read correctly or one line, no code run, bounded memory."""
 
 import copy
 import io
@@ -97,7 +97,7 @@ KNOWN = [
     *(GOOD.replace(f"{key}:", f"{key}:\n{BOMB}  x:", 1) for key in ("weights", "resources", "suite", "tasks")),
     *(GOOD + BOMB.replace("  ", ""), GOOD + "? {a: b}\n: 1\n", GOOD + "\x01", GOOD + "!!bool x: 1\n"),
     GOOD.replace("tasks: [digits_flip], ", "tasks: [], "),
-    # Values that no check looks at: an alias that holds itself, dates, aliases of aliases.
+    # Values that no check reads: an alias that contains itself, dates, aliases of aliases.
     *(
         GOOD.replace("epochs: 2", f"task_grids: {{digits_c: {{rho: {text}}}}}")
         for text in ("&a [*a]", "2026-01-01", "!!timestamp 2026-01-01")
@@ -109,7 +109,7 @@ KNOWN = [
 
 @st.composite
 def suites(draw):
-    """The good file with one to three words replaced or tagged, a line lost or doubled, or damaged bytes."""
+    """The good file with one to three words replaced or tagged, a line removed or doubled, or damaged bytes."""
     tokens = copy.copy(TOKENS)
     for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
         kind = draw(st.sampled_from(["number"] * 4 + ["value", "word", "text", "tag", "twice", "nest", "lose"]))
@@ -139,7 +139,7 @@ def suites(draw):
 
 
 def means(value, text):
-    """Whether that value is what the text of one scalar says."""
+    """Whether the value is what a scalar's text means."""
     if isinstance(value, bool):
         return text.lower() in (("true", "yes", "on") if value else ("false", "no", "off"))
     if value is None:
@@ -153,36 +153,36 @@ def listed(raw):
     return raw if isinstance(raw, list) else [raw]
 
 
-def says(found, raw):
-    """Compares a suite with its text, of which PyYAML's own reader made lists, mappings and unread scalars."""
-    assert found.name == raw["suite"] and list(found.tasks) == list(dict.fromkeys(raw["tasks"]))
+def assert_means(suite, raw):
+    """Compares a suite with its text, which PyYAML parsed to lists, mappings and strings."""
+    assert suite.name == raw["suite"] and list(suite.tasks) == list(dict.fromkeys(raw["tasks"]))
     seeds = raw.get("seeds", "3")
-    assert {t.seed for t in found.trials} == set(range(int(seeds)) if isinstance(seeds, str) else map(int, seeds))
-    assert {t.task for t in found.trials} <= set(found.tasks)
-    assert all(means(t.batch_size, raw.get("batch_size", "64")) for t in found.trials)
-    assert all(means(t.curves, raw.get("curves", "false")) for t in found.trials)
+    assert {t.seed for t in suite.trials} == set(range(int(seeds)) if isinstance(seeds, str) else map(int, seeds))
+    assert {t.task for t in suite.trials} <= set(suite.tasks)
+    assert all(means(t.batch_size, raw.get("batch_size", "64")) for t in suite.trials)
+    assert all(means(t.curves, raw.get("curves", "false")) for t in suite.trials)
     resources = raw.get("resources", {})
-    assert found.cpus == float(resources.get("cpu", 1)) and found.gpus == float(resources.get("gpu", 0))
-    assert "figures" not in raw or list(found.figures) == list(dict.fromkeys(raw["figures"]))
+    assert suite.cpus == float(resources.get("cpu", 1)) and suite.gpus == float(resources.get("gpu", 0))
+    assert "figures" not in raw or list(suite.figures) == list(dict.fromkeys(raw["figures"]))
     if any(row and "each" in row for row in raw["rows"].values()):
         return
-    assert [row.name for row in found.rows] == list(raw["rows"])
-    for row in found.rows:
-        own = raw["rows"][row.name] or {}
-        own = own if isinstance(own, dict) else {}
-        trials = [t for t in found.trials if t.configuration in row.configurations]
-        assert {t.method for t in trials} <= {own.get("method", row.name), row.name}
-        assert {t.epochs for t in trials} <= {0, int(own.get("epochs", raw.get("epochs", 10)))}
-        assert {t.task for t in trials} <= set(own.get("tasks", found.tasks))
-        assert means(row.ranked, own.get("ranked", "true"))
-        for name, texts in own.get("grid", {}).items() if "task_grids" not in own else ():
+    assert [row.name for row in suite.rows] == list(raw["rows"])
+    for row in suite.rows:
+        fields = raw["rows"][row.name] or {}
+        fields = fields if isinstance(fields, dict) else {}
+        trials = [t for t in suite.trials if t.configuration in row.configurations]
+        assert {t.method for t in trials} <= {fields.get("method", row.name), row.name}
+        assert {t.epochs for t in trials} <= {0, int(fields.get("epochs", raw.get("epochs", 10)))}
+        assert {t.task for t in trials} <= set(fields.get("tasks", suite.tasks))
+        assert means(row.ranked, fields.get("ranked", "true"))
+        for name, texts in fields.get("grid", {}).items() if "task_grids" not in fields else ():
             values = {t.hparams[name] for t in trials}
             assert all(any(means(value, text) for text in listed(texts)) for value in values)
             assert not trials or all(any(means(value, text) for value in values) for text in listed(texts))
 
 
 @counts(80, 4000)
-def test_a_suite_file_is_what_its_text_says_or_one_line(tmp_path, count):
+def test_a_suite_file_means_its_text_or_is_one_line(tmp_path, count):
     (tmp_path / "evil.py").write_text(f"open({MARKER!r}, 'w')\n")
     (tmp_path / "stops.py").write_text("raise SystemExit\n")
     (tmp_path / "lines.py").write_text("raise ValueError('two\\nlines')\n")
@@ -190,21 +190,21 @@ def test_a_suite_file_is_what_its_text_says_or_one_line(tmp_path, count):
 
     def check(text):
         content = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
-        if re.search(rb"plugins.{0,40}evil", content, re.DOTALL):  # a plugin that is named is trusted, and runs
+        if re.search(rb"plugins.{0,40}evil", content, re.DOTALL):  # a suite's plugins are trusted, and run
             return
         path.write_bytes(content)
-        found = one_line(lambda: suite.load(str(path)))
-        if found is not None:
-            says(found, yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader))
+        loaded = one_line(lambda: suite.load(str(path)))
+        if loaded is not None:
+            assert_means(loaded, yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader))
 
     check(GOOD)
     assert suite.load(str(path)).trials
     run(check, suites(), count, KNOWN)
 
 
-def _as_written(found, line):
-    """Whether a record or result holds all that its line says, as Python's own reader has it."""
-    plain = json.loads(json.dumps(asdict(found)))
+def _as_written(record, line):
+    """Whether a record or result has all values of its line of JSON."""
+    plain = json.loads(json.dumps(asdict(record)))
     return all(repr(_floats(plain[name])) == repr(_floats(value)) for name, value in json.loads(line).items())
 
 
@@ -223,9 +223,9 @@ FILES = ("trial.json", "records.jsonl", "result.json", "../../lmsa_bench.json")
 
 @counts(60, 1200)
 def test_a_results_folder_is_what_its_files_say_or_one_line(tmp_path, count):
-    made = entry("t", "m", {"lr": 1e-3, "order": "random"}, 1, [0.1, 0.3, 0.2], 0.7, layers=(0, 3), variant="noise")
-    write(Journal(tmp_path, make=True), made)
-    folder = tmp_path / "trials" / made.trial.id
+    expected = entry("t", "m", {"lr": 1e-3, "order": "random"}, 1, [0.1, 0.3, 0.2], 0.7, layers=(0, 3), variant="noise")
+    write(Journal(tmp_path, make=True), expected)
+    folder = tmp_path / "trials" / expected.trial.id
     whole = {name: (folder / name).read_bytes() for name in FILES}
 
     def check(case):
@@ -234,14 +234,14 @@ def test_a_results_folder_is_what_its_files_say_or_one_line(tmp_path, count):
             (folder / other).write_bytes(text)
         (folder / name).write_bytes(content)
         one_line(lambda: Journal(tmp_path).finished())
-        one_line(lambda: Journal(tmp_path).result(made.trial.id))
-        found = one_line(lambda: Journal(tmp_path).entry(made.trial.id))
-        if found is not None:
-            assert found.trial == made.trial
-            rows([found])
+        one_line(lambda: Journal(tmp_path).result(expected.trial.id))
+        loaded = one_line(lambda: Journal(tmp_path).entry(expected.trial.id))
+        if loaded is not None:
+            assert loaded.trial == expected.trial
+            rows([loaded])
             lines = (folder / "records.jsonl").read_bytes().splitlines()
-            assert len(lines) == len(found.records) and all(map(_as_written, found.records, lines))
-            assert _as_written(found.result, (folder / "result.json").read_bytes())
+            assert len(lines) == len(loaded.records) and all(map(_as_written, loaded.records, lines))
+            assert _as_written(loaded.result, (folder / "result.json").read_bytes())
 
     known = [(name, content) for name in FILES for content in JSON]
     long = whole["result.json"].replace(b'"flops":0', b'"flops":%d' % 10**30)
@@ -263,7 +263,7 @@ def _saved(content) -> bytes:
 
 
 @counts(40, 800)
-def test_a_checkpoint_is_a_whole_one_or_one_line(tmp_path, count):
+def test_a_checkpoint_is_complete_or_one_line(tmp_path, count):
     states = [{"epoch": n, "parameters": {0: [torch.full((3,), float(n))]}} for n in (1, 2)]
     for state in states:
         checkpoint.save(tmp_path, state)
@@ -273,27 +273,27 @@ def test_a_checkpoint_is_a_whole_one_or_one_line(tmp_path, count):
     def check(case):
         for name, content in zip(names, case, strict=True):
             (tmp_path / name).write_bytes(content)
-        found = one_line(lambda: checkpoint.load(tmp_path, torch.device("cpu")))
-        if found is not None:
-            assert found["epoch"] in ((2, 1) if case[0] == whole[0] else (1,))
-            assert torch.equal(found["parameters"][0][0], torch.full((3,), float(found["epoch"])))
+        state = one_line(lambda: checkpoint.load(tmp_path, torch.device("cpu")))
+        if state is not None:
+            assert state["epoch"] in ((2, 1) if case[0] == whole[0] else (1,))
+            assert torch.equal(state["parameters"][0][0], torch.full((3,), float(state["epoch"])))
 
-    # Whole by their digests, but not by this program.
+    # With a correct digest, but not written by this program.
     known = [(_digested(content), whole[1]) for content in [*HOSTILE, b"", b"x", *map(_saved, map(Hostile, range(2)))]]
     last, before = damaged(whole[0]), damaged(whole[1])
     run(check, st.tuples(st.just(whole[0]) | last, before) | st.tuples(last, st.just(whole[1])), count, known)
 
 
-def test_a_checkpoint_of_something_else_is_one_line(tmp_path):
-    (tmp_path / "own").mkdir()
+def test_a_checkpoint_with_other_content_is_one_line(tmp_path):
+    (tmp_path / "trial").mkdir()
     other = toy.run(toy.trial("full"), tmp_path)
     next(other.epochs())
-    other._save()
+    other.save()
     state = checkpoint.load(tmp_path, torch.device("cpu"))
     wrong = [{}, {"optimizer": {}}, *({k: v for k, v in state.items() if k != name} for name in ("epoch", "best"))]
     wrong += [state | {"parameters": {0: [torch.zeros(1)]}}, state | {"layers": (99,)}, [1]]
     for content in wrong:
-        checkpoint.save(tmp_path / "own", content)
+        checkpoint.save(tmp_path / "trial", content)
         with pytest.raises(UserError, match="its checkpoint does not fit") as error:
-            toy.run(toy.trial("full"), tmp_path / "own")
+            toy.run(toy.trial("full"), tmp_path / "trial")
         assert len(str(error.value).splitlines()) == 1

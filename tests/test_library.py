@@ -1,4 +1,4 @@
-"""The library: what a notebook imports, and the example that shows it."""
+"""The library that notebooks import, and the examples of its use."""
 
 import subprocess
 import sys
@@ -29,21 +29,21 @@ def run(tmp_path_factory):
     return suite, lb.run(suite, folder / "results", folder / "data"), folder
 
 
-def test_all_that_is_public_is_there():
+def test_every_public_name_exists():
     for name in lb.__all__:
         assert getattr(lb, name) is not None and name in dir(lb)
     with pytest.raises(AttributeError, match="no attribute 'sweep_all'"):
         lb.sweep_all  # noqa: B018
 
 
-def test_importing_it_takes_no_time():
+def test_importing_it_is_fast():
     program = (
         "import sys, time; started = time.perf_counter(); import lmsa_bench\n"
         "heavy = {'ray', 'mlflow', 'torch', 'matplotlib', 'pandas'} & set(sys.modules)\n"
         "print(heavy or time.perf_counter() - started)"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert float(told.stdout) < 1
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1
 
 
 def test_running_a_suite_needs_neither_ray_nor_mlflow(run, tmp_path):
@@ -54,8 +54,8 @@ def test_running_a_suite_needs_neither_ray_nor_mlflow(run, tmp_path):
     )
     _, _, folder = run
     command = [sys.executable, "-c", program, str(folder / "two.yaml"), str(tmp_path / "r"), str(folder / "data")]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stdout.split("\n")[0] == "1 set()"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "1 set()"
 
 
 def test_a_suite_to_a_frame_and_a_report(run):
@@ -73,7 +73,7 @@ def test_a_suite_to_a_frame_and_a_report(run):
     assert set(report.figures()) == {"accuracies"} and '"method": "full"' in report.text("json")
 
 
-def test_what_has_ended_is_not_run_again(run):
+def test_finished_trials_are_not_run_again(run):
     suite, results, folder = run
     before = {path: path.stat().st_mtime_ns for path in results.journal.trials.glob("*/result.json")}
     again = lb.run(suite, folder / "results", folder / "data")
@@ -81,13 +81,27 @@ def test_what_has_ended_is_not_run_again(run):
     assert before == {path: path.stat().st_mtime_ns for path in results.journal.trials.glob("*/result.json")}
 
 
-def test_a_folder_that_is_not_there_is_told_and_not_made(tmp_path):
+def test_changed_code_is_refused_kept_or_rerun(run, tmp_path):
+    suite, _, folder = run
+    trial = suite.trials[0]
+    results = lb.run(trial, tmp_path / "results", folder / "data")
+    path = results.journal.trials / trial.id / "result.json"
+    now = results.journal.result(trial.id).provenance["trial_code"]
+    path.write_text(path.read_text().replace(now, "c0ffee"))
+    with pytest.raises(lb.UserError, match=r"1 finished trial of no_adaptation ran on other code .*changed=\"rerun\""):
+        lb.run(trial, tmp_path / "results", folder / "data")
+    for how, code in (("keep", "c0ffee"), ("rerun", now)):
+        lb.run(trial, tmp_path / "results", folder / "data", changed=how)
+        assert results.journal.result(trial.id).provenance["trial_code"] == code
+
+
+def test_a_missing_folder_is_an_error_and_not_created(tmp_path):
     with pytest.raises(lb.UserError, match="typo: there are no results"):
         lb.open_results(tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
 
 
-def test_torch_is_left_as_it_was(run, tmp_path):
+def test_torchs_settings_are_restored(run, tmp_path):
     import torch
 
     suite, _, folder = run
@@ -98,7 +112,7 @@ def test_torch_is_left_as_it_was(run, tmp_path):
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_runs(example, tmp_path):
-    told = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=500)
-    assert told.returncode == 0, told.stderr
+    done = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
     pictures = list(tmp_path.rglob("*.png"))
     assert pictures and all(picture.stat().st_size > 5000 for picture in pictures)

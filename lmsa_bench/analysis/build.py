@@ -1,12 +1,15 @@
 """From a suite and a table of its trials to a Report; the paper's own Table 1, ranked and tested as ours is."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from lmsa_bench.analysis import fidelity, propositions, sizes
 from lmsa_bench.analysis.measures import Measures, measure
+from lmsa_bench.analysis.notes import notes
 from lmsa_bench.analysis.ranks import Statistics, paired_differences, statistics
 from lmsa_bench.analysis.report import Report, Section
-from lmsa_bench.analysis.selection import Cell, cells
+from lmsa_bench.analysis.selection import Cell, cells, of_suite, origins
 from lmsa_bench.analysis.text import seeds_text
 from lmsa_bench.errors import UserError
 from lmsa_bench.suites.spec import Suite
@@ -22,8 +25,11 @@ PAPER = {  # Table 1, test accuracy in %
 }
 
 
-def report(suite: Suite, table: pa.Table) -> Report:
-    """Selects, averages and ranks; raises UserError where no trial has ended or the records do not mix."""
+def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = ()) -> Report:
+    """Selects, averages and ranks; raises UserError where no trial has ended or the records do not mix.
+
+    ``footnotes`` are what the caller knows of the trials.
+    """
     if not suite.rows:
         sections = _sections(suite, None)
         return Report(
@@ -57,7 +63,7 @@ def report(suite: Suite, table: pa.Table) -> Report:
     n = seeds_text([cell.n for cell in found.values() if cell.n])
     return Report(
         suite.name,
-        f"{suite.name}: mean over seeds ± half width of the 95 % t interval, {n}",
+        f"{suite.title}: mean over seeds ± half width of the 95 % t interval, {n}",
         suite.tasks,
         rows,
         found,
@@ -67,6 +73,8 @@ def report(suite: Suite, table: pa.Table) -> Report:
         figures=suite.figures,
         measures=measures,
         sections=_sections(suite, measures),
+        part=suite.part,
+        notes=(*footnotes, *notes(suite, found.values(), origins(of_suite(suite, table)))),
     )
 
 

@@ -26,8 +26,8 @@ class Judgement(NamedTuple, Generic[T]):
     regret: T  # test accuracy of the best layer minus that of the chosen one, a fraction
     hit: T  # 1 where the chosen layer's test accuracy is the best
     spearman_accuracy: T  # of the scores with the test accuracies, 1 where they order the layers alike
-    spearman_loss: T  # the same with the train losses
-    regret_loss: T  # train loss of the chosen layer minus that of the best one, nats
+    spearman_loss: T  # the same with the tuning losses after training
+    regret_loss: T  # tuning loss after training of the chosen layer minus that of the best one, nats
 
 
 class Mean(NamedTuple):

@@ -20,11 +20,12 @@ Place = tuple[str, int]  # a variant and a seed of one task
 
 
 class Epoch(NamedTuple):
-    """One epoch; the test accuracy and the losses of its steps are there where the trial has curves."""
+    """One epoch; test accuracies and the losses of its steps are there where the trial has curves."""
 
     seconds: float
     test_accuracy: float | None
     step_losses: list[float]
+    accuracies: list[tuple[int, float]]  # of the test after single steps, which count from 1 through all epochs
 
 
 class Measured(NamedTuple):
@@ -34,7 +35,7 @@ class Measured(NamedTuple):
     val_accuracy: float
     val_loss: float
     test_accuracy: float
-    train_loss: float | None  # of the last epoch; None where nothing is trained
+    train_loss: float | None  # on the tuning set after training; None where nothing is trained
     layers: tuple[int, ...]  # tuned, or chosen where nothing is trained
     badness: tuple[float, ...]  # a criterion's score of each layer, smaller is better
     epochs: tuple[Epoch, ...]
@@ -43,12 +44,16 @@ class Measured(NamedTuple):
     def place(self) -> Place:
         return self.trial.variant, self.trial.seed
 
+    @property
+    def trained(self) -> bool:
+        return self.trial.epochs > 0
+
 
 class Truth(NamedTuple):
     """What tuning each layer alone led to, at one variant and seed of a task; a list has one value a layer."""
 
     accuracies: list[float]  # of the test, at the lr that validation chooses
-    losses: list[float]  # of training in the last epoch, at the lr where its mean over seeds is lowest
+    losses: list[float]  # on the tuning set after training, at the lr where its mean over seeds is lowest
 
 
 @dataclass(frozen=True)
@@ -84,19 +89,17 @@ class Measures:
     def criteria(self, task: str) -> dict[str, dict[Place, Measured]]:
         """The rows that only score layers: row name -> variant and seed -> trial."""
         scored = {
-            row.name: {
-                m.place: m for part in self.chosen(row, task) for m in part if m.badness and m.train_loss is None
-            }
+            row.name: {m.place: m for part in self.chosen(row, task) for m in part if m.badness and not m.trained}
             for row in self.suite.rows
         }
         return {name: places for name, places in scored.items() if places}
 
     def layers(self, task: str) -> dict[int, "Row"]:
-        """The rows that tune one layer alone, by that layer."""
+        """The rows declared as truth, by the one layer that each tunes."""
         found: dict[int, Row] = {}
         for row in self.suite.rows:
-            tuned = {m.layers for part in self.chosen(row, task) for m in part if m.train_loss is not None}
-            if row.each and len(tuned) == 1 and len(layers := tuned.pop()) == 1:
+            tuned = {m.layers for part in self.chosen(row, task) for m in part if m.trained}
+            if row.truth and len(tuned) == 1 and len(layers := tuned.pop()) == 1:
                 found.setdefault(layers[0], row)
         return dict(sorted(found.items()))
 
@@ -156,8 +159,13 @@ def _measured(trial: Trial, rows: list[dict[str, Any]]) -> Measured:
         best["val_accuracy"],
         best["val_loss"],
         best["test_accuracy"],
-        rows[-1]["train_loss"],
+        best["final_train_loss"],
         layers,
         tuple(sign * value for value in values),
-        tuple(Epoch(row["seconds"], row["test_accuracy"], row["step_losses"] or []) for row in rows),
+        tuple(map(_epoch, rows)),
     )
+
+
+def _epoch(row: dict[str, Any]) -> Epoch:
+    accuracies = list(zip(row["accuracy_steps"] or [], row["step_accuracies"] or [], strict=True))
+    return Epoch(row["seconds"], row["test_accuracy"], row["step_losses"] or [], accuracies)

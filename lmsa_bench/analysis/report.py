@@ -35,6 +35,8 @@ class Report:
     figures: tuple[str, ...] = DEFAULT_FIGURES
     measures: Measures | None = None  # where there are trials
     sections: tuple[Section, ...] = ()
+    part: str = ""  # of the suite: what its trials were chosen by, as in Suite.part
+    notes: tuple[str, ...] = ()  # footnotes: what its trials do not have in common
 
     @property
     def order(self) -> list[str]:

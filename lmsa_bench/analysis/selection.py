@@ -39,6 +39,7 @@ class End(NamedTuple):
     val_accuracy: float
     val_loss: float
     layers: tuple[int, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Cell:
     diverged: int = 0  # trials of the selected configurations
     failed: Mapping[str, int] = field(default_factory=dict)  # reason -> trials, of all configurations
     missing: int = 0  # trials of all configurations that have not ended
+    codes: Mapping[str, int] = field(default_factory=dict)  # provenance's trial_code -> trials, of all configurations
+    remarks: Mapping[str, int] = field(default_factory=dict)  # remark -> trials, of all configurations
+    tried: int = 0  # configurations that were chosen from, for each part
+    edges: tuple[str, ...] = ()  # hyper-parameters of which an end of the grid was chosen
 
     @property
     def score(self) -> float | None:
@@ -71,9 +76,9 @@ class Cell:
 
 def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
     """All cells of a suite's table; raises UserError where the records do not belong in one table."""
-    wanted = pa.array([trial.id for trial in suite.trials], pa.string())
-    table = table.filter(pc.is_in(table["trial"], value_set=wanted))
+    table = of_suite(suite, table)
     refuse_mixtures(table)
+    facts = origins(table)
     ends = outcomes(table)
     tests = {
         row["trial"]: row["test_accuracy"]
@@ -86,31 +91,57 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
     found = []
     for row in suite.rows:
         own = {name: trials for name, trials in configurations.items() if name in row.configurations}
-        shown = _searched(own.values(), row.averaged)
         for task in suite.tasks:
             there = {name: trials for name, trials in own.items() if trials[0].task == task}
-            found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests))
+            shown = _searched(there.values(), row.averaged)
+            found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests, facts))
     return found
 
 
+def of_suite(suite: "Suite", table: pa.Table) -> pa.Table:
+    """The rows of the suite's trials."""
+    wanted = pa.array([trial.id for trial in suite.trials], pa.string())
+    return table.filter(pc.is_in(table["trial"], value_set=wanted))
+
+
+def origins(table: pa.Table) -> dict[str, dict[str, Any]]:
+    """The provenance of each trial that has finished or diverged."""
+    columns = ["trial", "status", "provenance"]
+    ended = table.select(columns).group_by(columns).aggregate([]).to_pylist()
+    return {row["trial"]: json.loads(row["provenance"]) for row in ended if row["status"] in ("finished", "diverged")}
+
+
 def refuse_mixtures(table: pa.Table) -> None:
-    """Raises UserError where trials of two protocols, or of two versions of one variant's data, are in one table."""
+    """Raises UserError where trials of two protocols, versions of one variant's data or source models are in one table.
+
+    All seeds of a task's variant start from one source model; from one each where it is trained on the seed's images.
+    """
     protocols = pc.unique(table["protocol"]).to_pylist()
     if len(protocols) > 1:
         raise UserError(
             f"results of protocols {', '.join(map(str, sorted(protocols)))} cannot be in one table: run the suite "
             "anew into another results folder"
         )
-    data = defaultdict(set)
+    data, sources = defaultdict(set), defaultdict(set)
     columns = ["task", "variant", "provenance"]  # variants may lie in files, and so have fingerprints, of their own
     for row in table.select(columns).group_by(columns).aggregate([]).to_pylist():
-        if row["provenance"] and (fingerprint := json.loads(row["provenance"]).get("data")):
+        facts = json.loads(row["provenance"] or "{}")
+        if fingerprint := facts.get("data"):
             data[row["task"], row["variant"]].add(fingerprint)
+        if fingerprint := facts.get("source"):  # one that other code made is another, and told in a footnote
+            share = row["task"], row["variant"], facts.get("source_seed"), facts.get("source_code")
+            sources[share].add(fingerprint)
     for (task, _), fingerprints in data.items():
         if len(fingerprints) > 1:
             raise UserError(
                 f"task {task}: its results come from different data (fingerprints {', '.join(sorted(fingerprints))}): "
                 "run the suite anew into another results folder"
+            )
+    for (task, *_), fingerprints in sources.items():
+        if len(fingerprints) > 1:
+            raise UserError(
+                f"task {task}: its results start from different source models (fingerprints "
+                f"{', '.join(sorted(fingerprints))}): run the suite anew into another results folder"
             )
 
 
@@ -123,8 +154,9 @@ def outcomes(table: pa.Table) -> dict[str, End]:
     ends = {}
     for trial, rows in epochs.items():
         status, reason, named = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
+        remarks = tuple(rows[0]["remarks"] or ())
         if status != "finished":
-            ends[trial] = End(status, reason or "", None, math.nan, math.nan, ())
+            ends[trial] = End(status, reason or "", None, math.nan, math.nan, (), remarks)
             continue
         recorded = [row for row in rows if row["epoch"] is not None]
         best = min(recorded, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]), default=None)
@@ -133,7 +165,7 @@ def outcomes(table: pa.Table) -> dict[str, End]:
                 f"trial {trial}: its result names epoch {named} as the best by validation, its records do not: "
                 "its folder was changed; remove it and run the suite again"
             )
-        ends[trial] = End(status, "", named, best["val_accuracy"], best["val_loss"], tuple(best["layers"]))
+        ends[trial] = End(status, "", named, best["val_accuracy"], best["val_loss"], tuple(best["layers"]), remarks)
     return ends
 
 
@@ -174,6 +206,7 @@ def _cell(
     shown: list[str],
     ends: Mapping[str, End],
     tests: Mapping[str, float],
+    facts: Mapping[str, Mapping[str, Any]],
 ) -> Cell:
     by_part = {part: {t.seed: tests[t.id] for t in trials if t.id in tests} for part, trials in chosen.items()}
     variants = {
@@ -200,6 +233,10 @@ def _cell(
         diverged=diverged,
         failed=Counter(end.reason for end in ended.values() if end.status == "failed"),
         missing=len(every) - len(ended),
+        codes=Counter(str(facts[trial.id].get("trial_code", "")) for trial in every if trial.id in facts),
+        remarks=Counter(remark for end in ended.values() for remark in end.remarks),
+        tried=len(configurations) // max(1, len(chosen)),
+        edges=_edges(chosen, configurations.values(), shown),
     )
 
 
@@ -216,6 +253,16 @@ def _searched(configurations: Iterable[list[Trial]], averaged: tuple[str, ...]) 
         for name, value in trials[0].hparams.items():
             values[name].add(value)
     return sorted(name for name, found in values.items() if len(found) > 1 and name not in averaged)
+
+
+def _edges(
+    chosen: Mapping[Part, list[Trial]], configurations: Iterable[list[Trial]], shown: list[str]
+) -> tuple[str, ...]:
+    """The numbers among the searched hyper-parameters of which the smallest or the largest was chosen."""
+    values = {name: {trials[0].hparams.get(name) for trials in configurations} for name in shown}
+    numbers = {n: vs for n, vs in values.items() if len(vs) > 1 and all(type(v) in (int, float) for v in vs)}
+    picked = [trials[0].hparams for trials in chosen.values() if trials]
+    return tuple(n for n, vs in numbers.items() if any(p[n] in (min(vs), max(vs)) for p in picked))  # type: ignore[type-var]
 
 
 def _selected(chosen: Mapping[Part, list[Trial]], shown: list[str]) -> dict[str, Any]:

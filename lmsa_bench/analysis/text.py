@@ -15,4 +15,4 @@ def seeds_text(counts: Sequence[int]) -> str:
     if not counts:
         return "no seed"
     lowest, highest = min(counts), max(counts)
-    return f"n = {lowest} seeds" if lowest == highest else f"n = {lowest} to {highest} seeds"
+    return f"n = {lowest} seed{'s' * (lowest != 1)}" if lowest == highest else f"n = {lowest} to {highest} seeds"

@@ -1,4 +1,4 @@
-"""The paper's mathematics, in its letters, and the registry of criteria: one line a criterion."""
+"""The paper's mathematics, in its notation, and the registry of criteria: one line per criterion."""
 
 from lmsa_bench.control.criteria import Criterion
 from lmsa_bench.control.gradient_criteria import auto_snr, batch_snr, rgn

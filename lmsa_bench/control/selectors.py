@@ -35,11 +35,11 @@ def every_layer() -> Selector:
 
 
 def only(n: int) -> Selector:
-    """Layer n; negative counts from the end; raises UserError where the model has no such layer."""
+    """Layer n; negative counts from the end; raises UserError if the model has no such layer."""
 
     def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
         if not -len(model) <= n < len(model):
-            raise UserError(f"layer {n} of a model with layers 0 to {len(model) - 1}")
+            raise UserError(f"layer {n}: the model has layers 0 to {len(model) - 1}")
         return Selection((n % len(model),), {})
 
     return select
@@ -86,7 +86,7 @@ def ends_and_some(gamma: int | None) -> Selector:
         middle = len(model) - 2
         count = gamma if gamma is not None else (1 if middle <= 3 else 2)
         if count > middle:
-            raise UserError(f"gamma {count} of a model with {middle} middle layers")
+            raise UserError(f"gamma {count}: the model has {middle} middle layers")
         drawn = torch.randperm(middle, generator=generator)[:count] + 1
         return Selection((0, *sorted(drawn.tolist()), len(model) - 1), {})
 

@@ -13,18 +13,36 @@ from lmsa_bench.models.layered import LayeredModel
 
 
 class Update(Protocol):
-    """Updates layers of the model that it was constructed with; owns its optimiser."""
-
-    optimizer: torch.optim.Optimizer
+    """Updates layers of the model that it was constructed with; owns all state that persists between steps."""
 
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
         """Updates these layers, all ≥ start, from states x = x_start (K, …); returns the mean loss before it."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later steps depend on, except the model's parameters: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the state of an update of the same class, on the same model."""
+
+
+def unsaved(kind: type) -> str | None:
+    """Why updates of this class cannot be resumed, or None if they can.
+
+    A class that overrides ``step`` may have state that its base class does not save, so it must also override
+    ``state_dict`` and ``load_state_dict``.
+    """
+    names: tuple[str, ...] = ("state_dict", "load_state_dict")
+    for one in kind.__mro__:
+        names = tuple(name for name in names if name not in vars(one))
+        if "step" in vars(one):
+            return f"{one.__name__}.step has no {' and no '.join(names)} of its own" if names else None
+    return f"{kind.__name__} has no step"
+
 
 def _adam(model: LayeredModel, **options: Any) -> torch.optim.Optimizer:
-    # It has every layer's parameters from the start and skips those without a gradient: a layer that is selected later
-    # is trained too, and the moments of each parameter persist until it is selected again.
-    parameters = [p for n in range(len(model)) for p in model.parameters_of(n)]
+    # It has every parameter from the start and skips those without a gradient: a layer that is selected later is
+    # trained too, and the moments of each parameter persist until it is selected again.
+    parameters = [p for n in range(len(model)) for p in model.parameters_of(n)] + model.rest()
     fused = not parameters[0].is_meta  # costs are counted on meta tensors
     return torch.optim.Adam(parameters, fused=fused, **options)
 
@@ -62,6 +80,14 @@ class Adam:
             first = loss.detach() if first is None else first
         assert first is not None
         return first
+
+    def state_dict(self) -> dict[str, Any]:
+        """See Update."""
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See Update."""
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 class MSA:
@@ -111,3 +137,11 @@ class MSA:
                 self.optimizer.step()
             self.optimizer.zero_grad()
         return t.losses.mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See Update."""
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See Update."""
+        self.optimizer.load_state_dict(state["optimizer"])

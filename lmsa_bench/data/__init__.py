@@ -1,1 +1,1 @@
-"""The published data sets that tasks read: listed, fetched, verified and prepared by a command."""
+"""The command that lists, fetches, verifies and prepares the published data sets."""

@@ -1,4 +1,4 @@
-"""The published data sets below a data root: what is there, getting it, checking it, writing it as Arrow files."""
+"""List, fetch, verify and prepare the published data sets in a data root."""
 
 import argparse
 import os
@@ -22,19 +22,18 @@ from lmsa_bench.tasks.published import (
     DataSet,
 )
 
-Prepare = Callable[
-    [Path, bool, Sequence[str], int], None
-]  # data root, verify, corruptions (empty: all there), severity
+# Takes the data root, whether to verify, the corruptions (empty: all that are present), and their severity.
+Prepare = Callable[[Path, bool, Sequence[str], int], None]
 
 
 def _cifar10_c(root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
-    names = corruptions or _there(DATA_SETS["cifar10_c"], root, COMMON19, ".npy")
+    names = corruptions or _present(DATA_SETS["cifar10_c"], root, COMMON19, ".npy")
     cifar.prepare_cifar10_c(root, verify, names, severity)
 
 
 def _folders(data: DataSet, known: Sequence[str]) -> Prepare:
     def run(root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
-        imagenet.prepare_corrupted(data, root, verify, corruptions or _there(data, root, known), severity)
+        imagenet.prepare_corrupted(data, root, verify, corruptions or _present(data, root, known), severity)
 
     return run
 
@@ -46,14 +45,14 @@ def _imagenet(root: Path, verify: bool, corruptions: Sequence[str], severity: in
 
 def _fashion(root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
     if not verify:
-        raise UserError("fashion_mnist: --no-verify is not offered: its files are always checked")
+        raise UserError("fashion_mnist: --no-verify is not supported: its files are always verified")
     fashion.FASHION.prepare(root)
 
 
-def _there(data: DataSet, root: Path, known: Sequence[str], suffix: str = "") -> list[str]:
-    """The known corruptions that are there; raises UserError where none is."""
-    found = [name for name in known if (root / data.folder / f"{name}{suffix}").exists()]
-    return found or [data.find(root, f"{known[0]}{suffix}").stem]
+def _present(data: DataSet, root: Path, known: Sequence[str], suffix: str = "") -> list[str]:
+    """The known corruptions in the data root; raises UserError if there are none."""
+    present = [name for name in known if (root / data.folder / f"{name}{suffix}").exists()]
+    return present or [data.find(root, f"{known[0]}{suffix}").stem]
 
 
 PREPARE: dict[str, Prepare] = {
@@ -68,12 +67,12 @@ PREPARE: dict[str, Prepare] = {
 
 
 def listing(root: Path) -> Iterator[str]:
-    """One line a data set: whether it is there, its size to download, and what it is."""
+    """One line per data set: whether it is present, its download size, folder, format and licence."""
     for data in DATA_SETS.values():
         missing, size = data.missing(root), sum(a.size or 0 for a in data.archives if not a.optional)
-        state = "there" if not missing else f"{len(missing)} of {len(data.needs)} missing"
-        shown = f"{size / 1e9:.1f} GB" if size else "size unknown"
-        yield f"{data.name:<14} {state:<18} {shown:>12}  {root / data.folder}: {data.layout}; licence: {data.licence}"
+        state = "present" if not missing else f"{len(missing)} of {len(data.needs)} missing"
+        gb = f"{size / 1e9:.1f} GB" if size else "size unknown"
+        yield f"{data.name:<14} {state:<18} {gb:>12}  {root / data.folder}: {data.layout}; licence: {data.licence}"
         if missing:
             yield f"{'':<14} {data.get()}"
     for path in sorted(root.glob("*/*.arrow")):
@@ -81,90 +80,90 @@ def listing(root: Path) -> Iterator[str]:
 
 
 def fetch(data: DataSet, root: Path, files: Sequence[str] = (), url: str = "", verify: bool = True) -> None:
-    """Downloads and unpacks a data set, or those of its archives; what is there stays. Raises UserError.
+    """Downloads and unpacks a data set, or only these of its archives, unless present; raises UserError.
 
-    ``url`` is a folder on the web that holds the archives in place of the published one.
+    ``url``, if given, is a mirror's folder with the archives.
     """
     if not data.archives:
-        raise UserError(f"{data.name}: there is no public address: {data.get()}")
+        raise UserError(f"{data.name}: not publicly downloadable: {data.get()}")
     known = {archive.name: archive for archive in data.archives}
     for name in files:
         if name not in known:
             raise UserError(f"{data.name}: no file {name!r}: {nearest(name, known)}")
     for archive in [known[name] for name in files] or [a for a in data.archives if not a.optional]:
-        if all((root / data.folder / name).exists() for name in archive.holds):
-            print(f"{data.name}: {archive.name} is there")
+        if all((root / data.folder / name).exists() for name in archive.members):
+            print(f"{data.name}: {archive.name} is already fetched")
             continue
         checksums, path = archive.checksums if verify else {}, root / "downloads" / archive.name
         address = f"{url.rstrip('/')}/{archive.name}" if url else archive.url
-        if path.exists():  # an earlier run was stopped before it unpacked this, and may not have looked at it
+        if path.exists():  # left by an interrupted run, and perhaps not verified
             download.check(path, checksums, address)
         place(data, root, archive, download.fetch(address, path, checksums, archive.size))
         if checksums:
-            data.seal(root, archive).touch()
-        print(f"{data.name}: {archive.name} {'fetched' if checksums else 'fetched, with nothing to verify it by'}")
+            data.verified_marker(root, archive).touch()
+        print(f"{data.name}: {archive.name} {'fetched' if checksums else 'fetched, not verified'}")
 
 
 def place(data: DataSet, root: Path, archive: Archive, path: Path) -> None:
-    """Moves what a downloaded archive holds into the data set's folder and removes the archive; raises UserError."""
+    """Moves an archive's content into the data set's folder and removes the archive; raises UserError."""
     folder = root / data.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not archive.name.endswith((".tar", ".tar.gz")):
-            os.replace(path, folder / archive.holds[0])
+            os.replace(path, folder / archive.members[0])
             return
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             with tarfile.open(path, "r:gz" if archive.name.endswith(".gz") else "r:") as tar:
                 tar.extractall(scratch, filter=_plain)
-            for name in archive.holds:
-                found = [match for depth in ("", "*/", "*/*/") for match in Path(scratch).glob(f"{depth}{name}")]
-                if not found:
-                    raise UserError(f"{path}: holds no {name}")
+            for name in archive.members:
+                matches = [match for depth in ("", "*/", "*/*/") for match in Path(scratch).glob(f"{depth}{name}")]
+                if not matches:
+                    raise UserError(f"{path}: does not contain {name}")
                 if not (folder / name).exists():
-                    os.replace(found[0], folder / name)
+                    os.replace(matches[0], folder / name)
     except (tarfile.TarError, EOFError, ValueError, OverflowError, zlib.error) as error:
         path.unlink(missing_ok=True)
-        raise UserError(f"{path}: not a whole archive ({one_line(error)}); it was removed, fetch it again") from None
+        raise UserError(f"{path}: not a complete archive ({one_line(error)}); it was removed, fetch it again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be unpacked ({error.strerror or error})") from None
     path.unlink()
 
 
 def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """Lets files and folders pass which stay below the folder: no published archive holds links or devices."""
+    """Accepts only files and folders inside the target folder: published archives have no links or devices."""
     if not (member.isfile() or member.isdir()):
         raise tarfile.ReadError(f"{member.name!r} is neither a file nor a folder")
     return tarfile.data_filter(member, folder)
 
 
 def verify(data: DataSet, root: Path) -> Iterator[str]:
-    """Checks the data set's files against the published checksums, one line each; raises UserError at the end."""
-    wrong = data.missing(root)
-    yield from (f"missing     {root / data.folder / name}" for name in wrong)
+    """Compares files with the published checksums, one line each; raises UserError at the end if any fails."""
+    failed = data.missing(root)
+    yield from (f"missing     {root / data.folder / name}" for name in failed)
     for name in data.md5:
         if (root / data.folder / name).exists():
             try:
                 yield f"ok          {data.checked(root, name)}"
             except UserError as error:
-                wrong.append(name)
+                failed.append(name)
                 yield f"wrong       {error}"
     for archive in data.archives:
-        if not data.md5 and not set(archive.holds) & set(wrong):
-            sealed = data.seal(root, archive).exists()
-            yield f"{'ok, fetched ' if sealed else 'unverified '} {archive.name}: {', '.join(archive.holds)}"
+        if not data.md5 and not set(archive.members) & set(failed):
+            verified = data.verified_marker(root, archive).exists()
+            yield f"{'ok, fetched ' if verified else 'unverified '} {archive.name}: {', '.join(archive.members)}"
     if not data.md5 and not data.archives:
         yield f"unverified  {root / data.folder}: no checksums are published"
-    if wrong:
-        raise UserError(f"{data.name}: {len(wrong)} files are missing or wrong: {data.get()}")
+    if failed:
+        raise UserError(f"{data.name}: {len(failed)} files are missing or wrong: {data.get()}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; argparse ends the program with status 2 where it is wrong."""
+    """Parses the command line; argparse exits with 2 if it is invalid."""
     parser = argparse.ArgumentParser(prog="python -m lmsa_bench.data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
-        ("list", "what is there and what is missing"),
-        ("fetch", "download and unpack a data set; run again, it goes on where it was cut off"),
+        ("list", "show which data sets are present or missing"),
+        ("fetch", "download and unpack a data set; run again to resume an interrupted download"),
         ("verify", "compare the files with the published checksums"),
         ("prepare", "write the Arrow files that the tasks read"),
     ):
@@ -177,18 +176,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if name in ("fetch", "prepare"):
             command.add_argument("--no-verify", action="store_true", help="accept re-encoded copies; results say so")
         if name == "fetch":
-            command.add_argument("files", nargs="*", help="of its archives only these (default: those a task reads)")
-            command.add_argument("--url", default="", help="a folder on the web that holds the archives: a mirror")
+            command.add_argument("files", nargs="*", help="only these archives (default: those that tasks read)")
+            command.add_argument("--url", default="", help="a mirror: the URL of a folder with the archives")
         if name == "prepare":
             command.add_argument(
-                "--corruptions", nargs="+", default=[], help="only these (default: all that are there)"
+                "--corruptions", nargs="+", default=[], help="only these (default: all that are present)"
             )
             command.add_argument("--severity", type=int, default=5, choices=range(1, 6), help="(default: %(default)s)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status is 0, or 2 after a user's error."""
+    """Runs the command and returns exit status 0; raises UserError."""
     options = parse(arguments)
     root = options.data.absolute()
     if options.command == "list":

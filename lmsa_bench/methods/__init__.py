@@ -1,4 +1,4 @@
-"""Fine-tuning methods: a factory's parameters are the method's hyper-parameters, with types, ranges and defaults."""
+"""Fine-tuning methods: the parameters of a factory are the hyper-parameters, with their types, ranges and defaults."""
 
 from lmsa_bench.methods.auto_rgn import auto_rgn
 from lmsa_bench.methods.full import full

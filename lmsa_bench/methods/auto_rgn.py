@@ -1,6 +1,6 @@
-"""Auto-RGN (Lee et al., 2022) in the L-MSA paper's hard form: the one layer of the largest relative gradient norm.
+"""Auto-RGN: Adam on the one layer with the largest relative gradient norm (paper, section 4.1; Lee et al., 2022).
 
-As published it tunes all: each tensor's lr is multiplied by its RGN / the largest RGN, anew each epoch.
+As published it tunes every layer: each tensor's lr is multiplied by its RGN / the largest RGN, anew each epoch.
 """
 
 from functools import partial

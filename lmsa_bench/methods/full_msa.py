@@ -1,4 +1,4 @@
-"""Full + MSA: every layer by MSA, from one snapshot of states and co-states (paper, figure 6)."""
+"""Full + MSA: MSA on every layer, from one trajectory of states and co-states (paper, section 4.4, figure 6)."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def full_msa(
     weight_decay: NonNegative = 0.0,
     reset_state: bool = False,
 ) -> Method:
-    """Raises every layer's augmented Hamiltonian at once (Jacobi)."""
+    """Maximises every layer's augmented Hamiltonian (after eq. 7), all from the same trajectory (Jacobi)."""
     msa = lmsa(
         lr,
         rho,

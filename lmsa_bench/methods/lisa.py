@@ -1,4 +1,4 @@
-"""LISA: the first and last layer always, middle ones drawn (Pan et al., 2024; paper, section 4.1)."""
+"""LISA: Adam on the first, the last and random middle layers (paper, section 4.1; Pan et al., 2024)."""
 
 from functools import partial
 
@@ -8,10 +8,10 @@ from lmsa_bench.methods.method import Count, Every, Method, NonNegative, Positiv
 
 
 def lisa(lr: Positive, gamma: Count | None = None, interval: Count = 20, weight_decay: NonNegative = 0.0) -> Method:
-    """Tunes both ends and ``gamma`` middle layers, drawn anew each ``interval`` steps, with Adam.
+    """Tunes the first and last layer and ``gamma`` middle layers, redrawn every ``interval`` steps, with Adam.
 
-    A layer that leaves drops its moments. By default gamma is 1 for models of up to 5 layers (with 2 middle layers,
-    2 would be full fine-tuning) and 2 for deeper ones.
+    A layer that is no longer tuned loses its moments. By default gamma is 1 for models of up to 5 layers (with 2 middle
+    layers, 2 would be full fine-tuning) and 2 for deeper ones.
     """
     update = partial(Adam, lr=lr, weight_decay=weight_decay, keep_state=False)
     return Method(selectors.ends_and_some(gamma), update, Every(interval, "steps"))

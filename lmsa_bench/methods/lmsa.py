@@ -1,4 +1,4 @@
-"""L-MSA: the layer of the smallest predicted loss (eq. 8, 9), tuned by MSA (paper, section 2.2)."""
+"""L-MSA: MSA on the layer with the smallest predicted loss (paper, section 2.2, eq. 8 and 9)."""
 
 from functools import partial
 
@@ -35,7 +35,7 @@ def lmsa(
     weight_decay: NonNegative = 0.0,
     reset_state: bool = False,
 ) -> Method:
-    """Tunes argmin Ĵ by raising the augmented Hamiltonian; ``every`` epochs it selects again."""
+    """Tunes argmin Ĵ by maximising its augmented Hamiltonian (after eq. 7); reselects every ``every`` epochs."""
     update = partial(
         MSA,
         lr=lr,

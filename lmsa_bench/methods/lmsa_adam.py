@@ -1,4 +1,4 @@
-"""L-MSA's criterion with Adam in place of MSA (paper, figure 6)."""
+"""L-MSA's criterion with Adam in place of MSA (paper, section 4.4, figure 6)."""
 
 from lmsa_bench.control.state_views import StateView
 from lmsa_bench.methods.lmsa_adam_k import lmsa_adam_k
@@ -13,5 +13,5 @@ def lmsa_adam(
     every: Count | None = None,
     weight_decay: NonNegative = 0.0,
 ) -> Method:
-    """Tunes argmin Ĵ with one step of Adam a batch."""
+    """Tunes argmin Ĵ (eq. 8) with one step of Adam per batch."""
     return lmsa_adam_k(lr, 1, state_view, c, batches, every, weight_decay)

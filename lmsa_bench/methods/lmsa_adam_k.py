@@ -1,4 +1,4 @@
-"""The control of the ablation: L-MSA's criterion with as many Adam steps a batch as MSA takes inside."""
+"""The ablation's control, not in the paper: L-MSA's criterion with MSA's number of inner steps taken by Adam."""
 
 from functools import partial
 
@@ -18,6 +18,6 @@ def lmsa_adam_k(
     every: Count | None = None,
     weight_decay: NonNegative = 0.0,
 ) -> Method:
-    """Tunes argmin Ĵ with ``inner_steps`` steps of Adam a batch."""
+    """Tunes argmin Ĵ (eq. 8) with ``inner_steps`` steps of Adam per batch."""
     select = selectors.best(predicted_loss(state_view, c, batches))
     return Method(select, partial(Adam, lr=lr, weight_decay=weight_decay, steps=inner_steps), Every(every))

@@ -1,4 +1,4 @@
-"""What a method is: a selector, when it selects again, and an update (method.md's table, one row a file)."""
+"""A method is a selector, a schedule for selecting again, and an update; each file of this folder is one method."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Gt(0), Le(2**31 - 1)]
 
 
-# L-MSA's defaults, for all rows that share them.
+# L-MSA's defaults, shared by all methods with these hyper-parameters.
 STATE_VIEW: StateView = "position"
 C = 0.01
 RHO = 0.01
 MSA_LR = 1e-3
 INNER_STEPS = 5
-BATCHES = 5  # of tuning samples that a criterion looks at
+BATCHES = 5  # of tuning samples, on which a criterion is computed
 
 
 class Averaged:
-    """Marks a hyper-parameter whose values make one row together, as their mean: none of them is chosen."""
+    """Marks a hyper-parameter that is averaged over: a table row is the mean over its values, none is selected."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,30 @@ class Named:
 
 @dataclass(frozen=True)
 class Every:
-    """Selects at step 0, and again each so many steps or epochs (None: never again)."""
+    """Selects at step 0, and again every ``count`` steps or epochs (None: never again)."""
 
     count: int | None = None
     unit: Literal["steps", "epochs"] = "epochs"
 
     def due(self, step: int, steps_per_epoch: int) -> bool:
-        """Whether the layers are chosen (again) before this step, counted from 0 through all epochs."""
+        """Whether layers are selected before this step; steps are counted from 0 over all epochs."""
         if self.count is None:
             return step == 0
         return step % (self.count * (1 if self.unit == "steps" else steps_per_epoch)) == 0
 
+    def missed(self, epochs: int, steps_per_epoch: int) -> str | None:
+        """A remark if layers are never selected again in a training of this length, else None."""
+        if self.count is None or any(self.due(step, steps_per_epoch) for step in range(1, epochs * steps_per_epoch)):
+            return None
+        length = epochs * steps_per_epoch if self.unit == "steps" else epochs
+        return f"its schedule never came due: {length} {self.unit}, every {self.count} {self.unit}"
+
 
 @dataclass(frozen=True)
 class Method:
-    """Selector x update, and when to select again; ``update`` is None for a method that trains nothing."""
+    """Selector x update, and when to select again; ``update`` is None if nothing is trained."""
 
     select: Selector
     update: Callable[[LayeredModel], Update] | None
     every: Every = Every()
+    rest: bool = False  # also tune the parameters that are in no θ_n

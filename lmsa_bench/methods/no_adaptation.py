@@ -1,4 +1,4 @@
-"""No adaptation: the source model as it is (paper, table 1)."""
+"""No adaptation: the source model without fine-tuning (paper, table 1)."""
 
 from lmsa_bench.control import selectors
 from lmsa_bench.methods.method import Method

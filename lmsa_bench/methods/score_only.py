@@ -1,4 +1,4 @@
-"""A criterion alone: what it says of the source model, which stays as it is (for figures 4 and 7 and the fidelity)."""
+"""A criterion's scores of the source model, without training (paper, figures 4 and 7, and the fidelity report)."""
 
 import inspect
 from typing import Annotated

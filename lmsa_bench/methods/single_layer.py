@@ -1,4 +1,4 @@
-"""One given layer, with Adam or by MSA: the ground truth that criteria are judged by (paper, figures 1, 4 and 7)."""
+"""One given layer, with Adam or MSA: the ground truth for criteria (paper, figures 1, 4 and 7)."""
 
 from functools import partial
 from typing import Literal

@@ -45,9 +45,14 @@ class LayeredModel(nn.Module):
         """θ_n: the parameters that tuning layer n may change."""
         return list(self._theta[n].parameters())
 
-    def tune_only(self, layers: Iterable[int]) -> None:
-        """Requires gradients of the parameters of these layers, and freezes all others."""
+    def rest(self) -> list[nn.Parameter]:
+        """The parameters that are in no θ_n, such as those of a norm before a classifier."""
+        theta = {id(parameter) for n in range(len(self)) for parameter in self.parameters_of(n)}
+        return [parameter for parameter in self.parameters() if id(parameter) not in theta]
+
+    def tune_only(self, layers: Iterable[int], rest: bool = False) -> None:
+        """Requires gradients of the parameters of these layers, and with ``rest`` of ``rest()``; freezes all others."""
         self.requires_grad_(False)
-        for n in layers:
-            for parameter in self.parameters_of(n):
-                parameter.requires_grad_(True)
+        opened = [parameter for n in layers for parameter in self.parameters_of(n)]
+        for parameter in [*opened, *self.rest()] if rest else opened:
+            parameter.requires_grad_(True)

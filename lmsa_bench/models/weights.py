@@ -3,13 +3,14 @@
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmsa_bench.download import fetch
+from lmsa_bench.download import checksum, fetch
 from lmsa_bench.errors import UserError, one_line
 
 MAX_SHOWN = 3  # keys named in an error message
@@ -80,6 +81,22 @@ def file_of(model: str, weights: str, root: Path) -> Path:
     if model not in PUBLISHED:
         raise UserError(f"no weights of {model} are published: expected pretrain or a file, not hub")
     return root / "weights" / PUBLISHED[model].file
+
+
+def content_of(weights: str) -> str:
+    """The sha256 of a file of weights in hex; "" for "pretrain" and "hub", or if there is no such file."""
+    if weights in ("pretrain", "hub"):
+        return ""
+    try:
+        stat = Path(weights).stat()
+    except OSError:
+        return ""
+    return _content_of(Path(weights), stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _content_of(path: Path, size: int, time: int) -> str:
+    return checksum(path, "sha256")
 
 
 def obtain(model: str, weights: str, root: Path) -> Path:

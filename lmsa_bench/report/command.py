@@ -41,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.paper:
         found = paper()
     else:
-        from lmsa_bench.suites.load import load  # imports torch, which the paper's table does not need
+        from lmsa_bench.analysis.codes import footnotes  # imports torch, which the paper's table does not need
+        from lmsa_bench.suites.load import load
 
         suite = load(options.suite, options.seeds)
         figures.check(suite)
-        found = report(suite, _table(options.results, options.tracking_uri, suite))
+        suite.refuse_missing_weights()
+        table = _table(options.results, options.tracking_uri, suite)
+        found = report(suite, table, footnotes(suite, table))
     text = render(found, options.format)
     if options.format == "table" and not options.paper and set(PAPER_TASKS) & set(found.tasks):
         text += b"\n" + render(paper(), "table")
@@ -64,4 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _table(results: Path, uri: str | None, suite: Suite) -> pa.Table:
     if not suite.trials:
         return SCHEMA.empty_table()
-    return ResultStore(uri).table() if uri is not None else Journal(results).table()
+    if uri is not None:
+        return ResultStore(uri).table()
+    journal = Journal(results)
+    for line in journal.others():
+        print(line, file=sys.stderr)
+    return journal.table()

@@ -37,13 +37,13 @@ def layers(report: Report) -> "Figure | None":
         axes[0][column].set_title(task, fontsize="medium")
         axes[1][column].set_xlabel("Layer tuned")
     axes[0][0].set_ylabel("Test accuracy (%)")
-    axes[1][0].set_ylabel("Train loss, last epoch (nats)")
+    axes[1][0].set_ylabel("Tuning loss after training (nats)")
     return figure
 
 
 def _bars(axes: "Axes", measures: Measures, task: str, accuracy: bool) -> None:
     alone = measures.layers(task)
-    others = [row for row in measures.suite.rows if not row.each]
+    others = [row for row in measures.suite.rows if not row.truth]
     bars = []
     for label, row, colour in [(str(n), row, COLOURS[0]) for n, row in alone.items()] + [
         (row.name, row, COLOURS[1]) for row in others
@@ -51,7 +51,7 @@ def _bars(axes: "Axes", measures: Measures, task: str, accuracy: bool) -> None:
         values = list(
             measures.by_seed(row, task, lambda m: 100 * m.test_accuracy if accuracy else m.train_loss).values()
         )
-        trains = any(m.train_loss is not None for part in measures.chosen(row, task) for m in part)
+        trains = any(m.trained for part in measures.chosen(row, task) for m in part)
         if values and trains:
             bars.append((label, fmean(values), half_width(t_interval(values)), colour))
         elif values and not any(m.badness for part in measures.chosen(row, task) for m in part):

@@ -60,4 +60,5 @@ def fragment(report: Report) -> str:
     lines.append("</tbody></table>")
     if ranks:
         lines.append(f"<p>{escape(report.statistics.verdict())}</p>")
+    lines += [f"<p>{escape(note)}</p>" for note in report.notes]
     return "\n".join(lines)

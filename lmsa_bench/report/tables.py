@@ -104,7 +104,7 @@ def _table_lines(report: Report) -> list[str]:
     if report.differences:
         lines += ["", *_difference_lines(report)]
     if any(cell.selected for cell in report.cells.values()):
-        lines += ["", "Hyper-parameters selected by validation", ""]
+        lines += ["", "Hyper-parameters selected by validation (! at an end of its grid)", ""]
         lines += aligned(
             [["method", *report.tasks]]
             + [[row] + [_selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
@@ -122,13 +122,21 @@ def _table_lines(report: Report) -> list[str]:
 
 
 def _remarks(report: Report) -> list[str]:
-    lines = []
+    lines = list(report.notes)
     for (row, task), cell in report.cells.items():
         notes = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
         notes += [f"{cell.missing} not finished"] * bool(cell.missing)
         notes += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
         if notes:
             lines.append(f"{row} on {task}: {'; '.join(notes)}.")
+    for row in report.rows:
+        told: dict[str, dict[str, int]] = {}
+        for task in report.tasks:
+            for remark, count in report.cells[row, task].remarks.items():
+                told.setdefault(remark, {})[task] = count
+        for remark, counts in told.items():
+            n = sum(counts.values())
+            lines.append(f"{row} on {', '.join(counts)}: {n} trial{'s' * (n > 1)}: {remark}.")
     return lines
 
 
@@ -171,7 +179,8 @@ def _selected(cell: Cell) -> str:
     for part in [value for value in cell.selected.values() if isinstance(value, Mapping)] or [cell.selected]:
         for name, value in part.items():
             values.setdefault(name, {})[str(value)] = None
-    return " ".join(f"{name}={'|'.join(found)}" for name, found in values.items()) or "-"
+    shown = [f"{name}={'|'.join(found)}{'!' * (name in cell.edges)}" for name, found in values.items()]
+    return " ".join(shown) or "-"
 
 
 def _most_frequent(cell: Cell) -> str:
@@ -194,6 +203,10 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "diverged": cell.diverged,
         "failed": cell.failed,
         "missing": cell.missing,
+        "codes": cell.codes,
+        "remarks": cell.remarks,
+        "tried": cell.tried,
+        "edges": cell.edges,
     }
 
 
@@ -207,6 +220,8 @@ def _statistics_json(statistics: Statistics) -> dict[str, Any]:
 def _json(report: Report) -> str:
     document = {
         "suite": report.suite,
+        "part": report.part,
+        "notes": report.notes,
         "rows": [
             {
                 "method": row,
@@ -276,6 +291,7 @@ def _latex(report: Report) -> str:
             shown.append(rf"\textbf{{{text}}}" if row in report.best(task) else text)
         lines.append(" & ".join([*shown, f"{ranks[row]:.2f}" if row in ranks else "--"]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", f"% {report.statistics.verdict()}", f"% {BUDGET}"]
+    lines += [f"% {note}" for note in report.notes]
     return "\n".join(lines) + "\n"
 
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from lmsa_bench.suites.spec import Row
 
-MOST_POINTS = 100  # of a loss curve: neighbouring steps are averaged
+SINGLE_STEPS = 16  # at the beginning of a loss curve; later this many points are a doubling of steps, or less
 SURFACE = ("rho", "lr", "costate_penalty", "reduction")  # the hyper-parameters of figure rho
 
 Points = list[tuple[float, float]]
 
 
 def curves(report: Report) -> "Figure | None":
-    """Figure 5: loss against steps, test accuracy against epochs and against seconds of training."""
+    """Figure 5: loss and test accuracy against steps, and test accuracy against seconds of training."""
     measures = report.measures
     if measures is None:
         return None
@@ -42,16 +42,19 @@ def curves(report: Report) -> "Figure | None":
         base = [cell.mean for (row, at), cell in report.cells.items() if at == task and row in untrained]
         for row, colour in zip(rows, colours(len(rows)), strict=True):
             parts = measures.chosen(row, task)
-            for one, points in zip(line, (_losses, _by_epoch, _by_second), strict=True):
+            for one, points in zip(line, (_losses, _by_step, _by_second), strict=True):
                 _band(one, [points(m) for part in parts for m in part], colour, row.name)
         for one in line[1:]:
             for value in base:
                 if value is not None:
                     one.axhline(100 * value, color="black", linestyle="--", linewidth=1, label="no training")
             one.set_ylabel("Test accuracy (%)")
-        line[0].set_ylabel("Train loss (nats)")
+        for one in line[:2]:
+            one.set_xscale("log", base=2)
+            one.xaxis.set_major_formatter("{x:g}")
+        line[0].set_ylabel("Loss before the step (nats)")
         line[1].set_title(task, fontsize="medium")
-        for one, name in zip(line, ("Step (batches)", "Epoch", "Training time (s)"), strict=True):
+        for one, name in zip(line, ("Step (batches)", "Step (batches)", "Training time (s)"), strict=True):
             one.set_xlabel(name)
             one.grid(color="0.92")
             one.set_axisbelow(True)
@@ -69,14 +72,16 @@ def _untrained(measures: Measures) -> set[str]:
 
 
 def _losses(m: Measured) -> Points:
-    losses = [loss for epoch in m.epochs for loss in epoch.step_losses]
-    size = max(1, math.ceil(len(losses) / MOST_POINTS))
-    bins = [losses[i : i + size] for i in range(0, len(losses), size)]
-    return [(1 + i * size + (len(some) - 1) / 2, fmean(some)) for i, some in enumerate(bins)]
+    """The loss of each of the first steps, then means over ever more steps: an axis of logarithms shows no more."""
+    losses, points, done = [loss for epoch in m.epochs for loss in epoch.step_losses], [], 0
+    while some := losses[done : done + max(1, done // SINGLE_STEPS)]:
+        points.append((1 + done + (len(some) - 1) / 2, fmean(some)))
+        done += len(some)
+    return points
 
 
-def _by_epoch(m: Measured) -> Points:
-    return [(i, 100 * e.test_accuracy) for i, e in enumerate(m.epochs, 1) if e.test_accuracy is not None]
+def _by_step(m: Measured) -> Points:
+    return [(step, 100 * accuracy) for epoch in m.epochs for step, accuracy in epoch.accuracies]
 
 
 def _by_second(m: Measured) -> Points:

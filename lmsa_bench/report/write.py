@@ -1,16 +1,22 @@
 """A suite's summary in its results folder: its table in every form, and its figures."""
 
+import hashlib
+import re
+
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.report import figures, tables
 from lmsa_bench.results.journal import Journal
 
+LONGEST = 100  # name of a folder, in characters
 FORMS = {"table": "txt", "csv": "csv", "latex": "tex", "json": "json"}  # last the one that tells whether all is current
 
 
 def write(report: Report, journal: Journal, *, anew: bool = True) -> None:
     """Writes table and figures, and pushes them to a storage; without ``anew`` only where they are out of date."""
     summary = journal.root / "summary" / report.suite
+    if report.part:
+        summary = summary / "parts" / folder_name(report.part)
     written = summary / f"table.{FORMS['json']}"  # rows that another suite ran change it as well
     if not anew and written.exists() and written.read_bytes() == tables.render(report, "json"):
         return
@@ -19,4 +25,11 @@ def write(report: Report, journal: Journal, *, anew: bool = True) -> None:
     for form, suffix in FORMS.items():
         write_whole(summary / f"table.{suffix}", tables.render(report, form))
     for file in summary.iterdir():
-        journal.push_file(str(file.relative_to(journal.root)))
+        if file.is_file():
+            journal.push_file(str(file.relative_to(journal.root)))
+
+
+def folder_name(part: str) -> str:
+    """A part of a suite as the name of a folder: shortened with a hash where it names very many rows."""
+    name = re.sub(r"[^\w.+-]", "-", part.replace(" ", "+"), flags=re.ASCII)
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"

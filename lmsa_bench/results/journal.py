@@ -2,21 +2,22 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
-from contextlib import suppress
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.object_store import PATIENCE, Storage, is_uri
+from lmsa_bench.results import reading
 from lmsa_bench.results.table import Entry, frame, rows
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
+from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +29,10 @@ MARKER = "lmsa_bench.json"
 # epoch, and a checkpoint is removed once the result is there.
 FILES = ("trial.json", "records.jsonl", ERROR, "result.json", "checkpoint.pt")
 # All that is pulled from an object store, whose names could lead anywhere.
-PULLED = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json", re.ASCII)
+PULLED = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json|code/\w+\.json", re.ASCII)
 DEFAULT_RESULTS = "results"  # in the current folder
 
-_KINDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trial, EpochRecord, TrialResult)}
+T = TypeVar("T", Trial, TrialResult)
 
 
 class Journal:
@@ -45,6 +46,8 @@ class Journal:
         self.root, self.storage = root, storage
         self.trials = root / "trials"
         self.suites_folder = root / "suites"
+        self._protocols: dict[str, int] = {}  # by trial id
+        self._codes: set[str] = set()  # that this process has written
         marker = root / MARKER
         try:
             if make:
@@ -75,13 +78,47 @@ class Journal:
 
     def append(self, record: EpochRecord) -> None:
         """Adds an epoch's record; replaces the same and later epochs of a killed run."""
+        _refuse_unreadable(record)
         path = self.trials / record.trial / "records.jsonl"
         kept = [r for r in self.records(record.trial) if r.epoch < record.epoch]
         write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
 
     def finish(self, result: TrialResult) -> None:
         """Writes how a trial ended; after this it is never run again, unless it failed."""
+        _refuse_unreadable(result)
         write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
+
+    def forget(self, trial_id: str, code: str) -> None:
+        """Removes what a trial left that ran on that code, so that it is run anew, unless another process has done so.
+
+        The caller has seen its result.
+        """
+        with self.lock(trial_id):
+            result = self.result(trial_id)
+            if result is not None and result.provenance.get("trial_code", "") == code:
+                for path in (self.trials / trial_id).iterdir():
+                    if path.name not in ("trial.json", "lock"):
+                        path.unlink(missing_ok=True)
+                self.push(trial_id)
+
+    def add_code(self, name: str, modules: Mapping[str, str]) -> None:
+        """Keeps which files' code decides a trial, under the hash of it."""
+        if name not in self._codes:
+            path = self.root / "code" / f"{name}.json"
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                write_whole(path, canonical(dict(modules)).encode())
+            self.push_file(f"code/{name}.json")
+            self._codes.add(name)
+
+    def code(self, name: str) -> dict[str, str]:
+        """The files of that hash, each with a digest of its code; empty where they are not known."""
+        if re.fullmatch(r"\w+", name, re.ASCII):
+            with suppress(OSError, ValueError):
+                found = json.loads((self.root / "code" / f"{name}.json").read_bytes())
+                if isinstance(found, dict) and all(isinstance(digest, str) for digest in found.values()):
+                    return found
+        return {}
 
     def refresh(self) -> None:
         """Pulls all records, results and suites of the object store into the folder."""
@@ -133,29 +170,45 @@ class Journal:
         return found
 
     def ids(self) -> list[str]:
-        """All trials that ever started."""
-        return sorted(folder.name for folder in self.trials.iterdir() if (folder / "trial.json").exists())
+        """All trials of this protocol that ever started."""
+        return sorted(path.parent.name for path in self.trials.glob("*/trial.json") if self._is_current(path))
+
+    def others(self) -> list[str]:
+        """A line for each protocol but this version's that has ended trials in the folder, which are not used."""
+        found = Counter(
+            self._protocols[path.parent.name]
+            for path in self.trials.glob("*/trial.json")
+            if not self._is_current(path) and (path.parent / "result.json").exists()
+        )
+        return [
+            f"{count} finished trial{'s' * (count > 1)} of protocol {protocol} {'are' if count > 1 else 'is'} in this "
+            f"folder; this version runs protocol {PROTOCOL}"
+            for protocol, count in sorted(found.items())
+        ]
 
     def finished(self) -> set[str]:
         """The trials that have ended and need no further run: finished and diverged ones, not failed ones."""
-        ended = (self.result(path.parent.name) for path in self.trials.glob("*/result.json"))
+        paths = self.trials.glob("*/result.json")
+        ended = (self.result(path.parent.name) for path in paths if self._is_current(path.with_name("trial.json")))
         return {result.trial for result in ended if result is not None and result.status != "failed"}
 
     def records(self, trial_id: str) -> list[EpochRecord]:
         """The trial's epochs so far; raises UserError where they are damaged."""
-        return self._read(trial_id, "records.jsonl", EpochRecord)
+        name = "records.jsonl"
+        with self._damaged(trial_id):
+            return reading.records(self._lines(trial_id, name), trial_id, name)
 
     def result(self, trial_id: str) -> TrialResult | None:
         """How a trial ended, None while it has not; raises UserError where that is damaged."""
-        found = self._read(trial_id, "result.json", TrialResult)
-        return found[0] if found else None
+        return self._one(TrialResult, trial_id, "result.json")
 
     def entry(self, trial_id: str) -> Entry:
         """All that a trial's folder holds."""
-        trials = self._read(trial_id, "trial.json", Trial)
-        if not trials:
-            raise self._damaged(trial_id, "it has no trial.json")
-        return Entry(trials[0], self.records(trial_id), self.result(trial_id))
+        trial, records, result = self._one(Trial, trial_id, "trial.json"), self.records(trial_id), self.result(trial_id)
+        with self._damaged(trial_id):
+            if trial is None:
+                raise ValueError("it has no trial.json")
+            return reading.whole(trial, records, result)
 
     def stamp(self, trial_id: str) -> str:
         """A text that changes whenever a trial's records or result do; nothing is read for it."""
@@ -169,7 +222,7 @@ class Journal:
         return " ".join(found)
 
     def entries(self) -> Iterator[Entry]:
-        """All trials that ever started."""
+        """All trials of this protocol that ever started."""
         return map(self.entry, self.ids())
 
     def table(self) -> pa.Table:
@@ -180,29 +233,47 @@ class Journal:
         """The table for a notebook, with a column for each hyper-parameter."""
         return frame(self.table())
 
-    def _read(self, trial_id: str, name: str, kind: type) -> list[Any]:
-        """What the lines of a trial's file say, of that kind and of that trial; nothing where there is no file."""
+    def _is_current(self, path: Path) -> bool:
+        """Whether the trial of a `trial.json` is of this protocol; others have other ids, and other records."""
+        name = path.parent.name
+        if name not in self._protocols:
+            try:
+                self._protocols[name] = reading.protocol_of(path.read_bytes())
+            except OSError:
+                return True
+        return self._protocols[name] == PROTOCOL
+
+    def _lines(self, trial_id: str, name: str) -> list[bytes]:
         try:
-            lines = (self.trials / trial_id / name).read_bytes().splitlines()
-            found = [_KINDS[kind].validate_json(line, strict=True) for line in lines]
-            known = {field.name for field in fields(kind)}
-            if unknown := {key for line in lines for key in json.loads(line)} - known:
-                raise ValueError(f"{name} has unknown keys: {sorted(unknown)!r:.80}")
-            named = {one.id if isinstance(one, Trial) else one.trial for one in found}
-            if named - {trial_id} or (kind is not EpochRecord and len(found) != 1):
-                raise ValueError(f"{name} is not this trial's")
-            return found
+            return (self.trials / trial_id / name).read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise self._damaged(trial_id, one_line(f"{name}: {place}: {first['msg']}")) from None
-        except (OSError, ValueError) as error:
-            raise self._damaged(trial_id, one_line(error)) from None
 
-    def _damaged(self, trial_id: str, why: str) -> UserError:
-        return UserError(f"{self.trials / trial_id}: cannot be read ({why}); remove it and run the suite again")
+    def _one(self, kind: type[T], trial_id: str, name: str) -> T | None:
+        """The only line of a trial's file, None where there is no file."""
+        with self._damaged(trial_id):
+            if not (lines := self._lines(trial_id, name)) and not (self.trials / trial_id / name).exists():
+                return None
+            if len(lines) != 1:
+                raise ValueError(f"{name} has {len(lines)} lines")
+            return reading.parse(kind, lines[0], trial_id, name)
+
+    @contextmanager
+    def _damaged(self, trial_id: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{self.trials / trial_id}: cannot be read ({one_line(error)}); remove it and run the suite again"
+            ) from None
+
+
+def _refuse_unreadable(one: EpochRecord | TrialResult) -> None:
+    """Raises UserError at what could not be read again, such as a plug-in's negative loss."""
+    try:
+        reading.parse(type(one), canonical(asdict(one)), one.trial, "what the trial left")
+    except ValueError as error:
+        raise UserError(one_line(error)) from None
 
 
 def opened(results: Path, storage: str | None = None, *, make: bool = False) -> Journal:

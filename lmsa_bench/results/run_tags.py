@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.results import reading
 from lmsa_bench.results.table import Entry
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical, metrics_of
+from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, canonical, metrics_of
 
 KEY = "lmsa.trial_key"
 SUITE_KEY = "lmsa.suite_key"
@@ -33,11 +35,6 @@ def metrics(records: list[EpochRecord], result: TrialResult | None) -> Iterator[
     for name, metric in RESULT_METRICS.items():
         if metric.tracked and (value := getattr(result, name)) is not None:
             yield metric.tracked, float(value), milliseconds(records[-1].time), 0
-
-
-def epoch_record(raw: dict[str, Any]) -> EpochRecord:
-    """The record whose JSON this is."""
-    return EpochRecord(**{**raw, "layers": tuple(raw["layers"]), "step_losses": tuple(raw["step_losses"])})
 
 
 def params(trial: Trial) -> dict[str, Any]:
@@ -69,15 +66,28 @@ def tags(entry: Entry, suite_name: str) -> dict[str, str]:
 
 
 def entry_of(tags: dict[str, str]) -> Entry | None:
-    """The trial that a run's tags tell of; None where it is a suite's, or was made and not filled."""
+    """The trial that a run's tags tell of; None where it is a suite's, of another protocol, or not filled yet.
+
+    Raises UserError where a tag says what no trial can have left.
+    """
     if "lmsa.result.0" not in tags:
         return None
-    result = _join("lmsa.result", tags)
-    return Entry(
-        Trial(**_join("lmsa.trial", tags)),
-        [epoch_record(raw) for raw in _join("lmsa.records", tags)],
-        TrialResult(**result) if result is not None else None,
-    )
+    key = tags.get(KEY, "")
+    try:
+        trial, raw, result = (_join(name, tags) for name in ("lmsa.trial", "lmsa.records", "lmsa.result"))
+        if reading.protocol_of(canonical(trial)) != PROTOCOL:
+            return None
+        return reading.whole(
+            reading.parse(Trial, canonical(trial), key, "lmsa.trial"),
+            reading.records(map(canonical, raw), key, "lmsa.records"),
+            None if result is None else reading.parse(TrialResult, canonical(result), key, "lmsa.result"),
+        )
+    except (ValueError, TypeError, RecursionError) as error:
+        name = tags.get("mlflow.runName", "")
+        raise UserError(
+            f"MLflow run {name!r} of trial {key}: cannot be read ({one_line(error)}); delete it and run "
+            "python -m lmsa_bench.results sync"
+        ) from None
 
 
 def run_status(result: TrialResult | None) -> str:
@@ -85,12 +95,30 @@ def run_status(result: TrialResult | None) -> str:
     return "RUNNING" if result is None else "FAILED" if result.status == "failed" else "FINISHED"
 
 
+def is_of_other_code(tags: dict[str, str], ours: TrialResult | None) -> bool:
+    """Whether a run with these tags is of a trial that has ended here on other code than it had there."""
+    try:
+        there = entry_of(tags)
+    except UserError:
+        return False
+    if there is None or there.result is None or ours is None or ours.status == "failed":
+        return False
+    return there.result.status != "failed" and _code(there.result) != _code(ours)
+
+
+def _code(result: TrialResult) -> str:
+    return str(result.provenance.get("trial_code", ""))
+
+
 def is_current(tags: dict[str, str], status: str, ours: Entry) -> bool:
     """Whether a run with these tags and MLflow's status stays, written from another folder that had the trial run.
 
     Its numbers are ours then, or it is further; only its times are its own.
     """
-    there = entry_of(tags)
+    try:
+        there = entry_of(tags)
+    except UserError:  # it is written anew
+        return False
     if there is None or STATUS not in tags or status != run_status(there.result):
         return False
     if status == "FINISHED":
@@ -104,7 +132,7 @@ def _numbers(entry: Entry) -> str:
     """What a trial's run anew gives again; as text, in which nan equals itself."""
     trial, records, result = entry
     assert result is not None
-    data = {name: result.provenance.get(name) for name in ("data", "source")}
+    data = {name: result.provenance.get(name) for name in ("data", "source", "trial_code")}
     timeless: list[Mapping[str, Any]] = [asdict(replace(record, seconds=0.0, time=0.0)) for record in records]
     return canonical([trial.to_json(), timeless, asdict(replace(result, seconds=0.0, provenance=data))])
 

@@ -97,7 +97,7 @@ class ResultStore:
     def publish_summary(self, journal: Journal, suite_name: str) -> None:
         """Puts a suite's table and figures on the suite's own run; the table is also the run's description."""
         folder = journal.root / "summary" / suite_name
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        files = sorted(file for file in folder.glob("*") if file.is_file())
         stamp = " ".join(f"{file.name}-{file.stat().st_mtime_ns}" for file in files)
         with self._publishing(journal) as cursor:
             published = self._published(cursor, suite_name)
@@ -160,6 +160,9 @@ class ResultStore:
         client, experiment = self._connected()
         trial, records, result = entry
         tags, status = run_tags.tags(entry, suite_name), run_tags.run_status(result)
+        if run is not None and run_tags.is_of_other_code(run.data.tags, result):
+            client.delete_run(run.info.run_id)  # its metrics would go on beside ours
+            run = None
         # Written after the metrics: the tag and MLflow's own status tell a run that is whole.
         last = {run_tags.STATUS: tags[run_tags.STATUS]}
         if run is None:

@@ -23,6 +23,7 @@ from lmsa_bench.sources.needs import prepare, reads_data, source_data
 from lmsa_bench.sources.training import Training
 from lmsa_bench.tasks.task import Split, Stage, Task
 from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial.code import code_of_source
 from lmsa_bench.trial.run import evaluate
 from lmsa_bench.trial.samples import Samples
 from lmsa_bench.trial.spec import Value, canonical
@@ -41,10 +42,16 @@ class SourceFacts:
     source: str  # fingerprint of the source model
     source_accuracy: float | None  # on held-out images, a fraction; None where there are none
     source_data: str | None = None  # fingerprint of what it was trained on; None where it was not trained here
+    source_seed: int | None = None  # of the trials that share it; None where all seeds do
+    source_code: str = ""  # of the network and its training
 
     def provenance(self) -> dict[str, Value]:
         """The facts as a result records them."""
-        return {name: value for name, value in asdict(self).items() if name != "source_data" or value is not None}
+        found = asdict(self)
+        for name in ("source_data", "source_seed"):
+            if found[name] is None:
+                del found[name]
+        return found
 
     def judgement(self, task: Task) -> str:
         """One line about the held-out accuracy, with a warning where published weights miss theirs."""
@@ -90,7 +97,7 @@ class SourceModel:
     def fingerprint(self) -> str:
         """What decides the source model, hashed; reads its data where only they can tell."""
         task, source, root = self.task, self.task.source, self.root
-        parts = [RECIPE, task.model, MODELS.code_hash(task.model), task.classes, task.input_shape]
+        parts = [RECIPE, task.model, code_of_source(task.model), task.classes, task.input_shape]
         parts += [source.data, source.epochs, source.lr]
         if source.weights == "pretrain":
             parts += [_content(self._training_set()) if source.fingerprint is None else source.fingerprint(root)]
@@ -140,7 +147,14 @@ class SourceModel:
             self.storage.remove(self._checkpoint_name, self.training_folder / checkpoint.NAME)
         source = self.task.source
         trained_on = source_data(source, self.root) if reads_data(source) else None
-        return SourceFacts(self.task.fingerprint(self.root), self.fingerprint, found["accuracy"], trained_on)
+        return SourceFacts(
+            self.task.fingerprint(self.root),
+            self.fingerprint,
+            found["accuracy"],
+            trained_on,
+            self.seed if source.on_tuning and source.weights != "pretrain" else None,
+            code_of_source(self.task.model),
+        )
 
     def load(self, device: torch.device) -> LayeredModel:
         """The source model, which ``ensure`` has made; raises UserError where its file is damaged."""

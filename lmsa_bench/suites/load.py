@@ -15,6 +15,7 @@ from pydantic import StringConstraints
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
 from lmsa_bench.models import MODELS
+from lmsa_bench.models.weights import content_of
 from lmsa_bench.suites.plugins import import_plugin, located
 from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
 from lmsa_bench.suites.strict_yaml import check, checked_fields, parse, refuse_empty
@@ -49,8 +50,9 @@ _ROW: dict[str, Any] = {
     "grid": (dict[str, Any], {}),
     "epochs": (Count, None),
     "tasks": (list[str], None),
-    "ranked": (bool, True),
+    "ranked": (bool, None),  # default: the first row of its method, of which others are variants
     "each": (str | list[str], []),
+    "truth": (bool, False),
     "task_grids": (dict[str, dict[str, Any]], {}),
 }
 _RESOURCES: dict[str, Any] = {
@@ -75,20 +77,23 @@ def load(name: str, seeds: int | None = None) -> Suite:
         refuse_empty(raw["rows"], f"{where}rows")
     resources = checked_fields(raw["resources"], _RESOURCES, f"{where}resources")
     tasks = _tasks(raw, path)
-    rows, trials = list[Row](), dict[str, Trial]()
+    rows, trials, methods = list[Row](), dict[str, Trial](), set[str]()
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
         fields = checked_fields({} if content is None else content, _ROW, at)
         most = MOST_TRIALS // len(numbers)
         own = list(itertools.islice(_trials(row_name, fields, raw, tasks, at), most + 1))
-        averaged = _averaged(METHODS.get(fields["method"] or row_name))
+        method = fields["method"] or row_name
+        averaged = _averaged(METHODS.get(method))
+        ranked = method not in methods if fields["ranked"] is None else fields["ranked"]
+        methods.add(method)
         for each, some in _each(fields["each"], own, f"{at}.each").items():
             name = "_".join(
                 [row_name, *(f"{value:g}" if isinstance(value, float) else str(value) for _, value in each)]
             )
             if name in [row.name for row in rows]:
                 raise UserError(f"{at}: there is another row {name!r}; name this one otherwise")
-            rows.append(Row(name, fields["ranked"], averaged, frozenset(t.configuration for t in some), each))
+            rows.append(Row(name, ranked, averaged, frozenset(t.configuration for t in some), each, fields["truth"]))
         if len(own) <= most:
             trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
         if len(own) > most or len(trials) > MOST_TRIALS:
@@ -206,7 +211,6 @@ def _trials(
         ):
             with located(f"{where}: {name}"):
                 trains = factory(**hparams).update is not None
-            hashes = [METHODS.code_hash(name), TASKS.code_hash(task.name), MODELS.code_hash(task.model)]
             for variant in task.variants:
                 yield Trial(
                     task.name,
@@ -217,9 +221,9 @@ def _trials(
                     (fields["epochs"] or suite["epochs"]) if trains else 0,
                     suite["batch_size"],
                     suite["curves"],
-                    "-".join(hashes).strip("-"),
                     options=options | ({variants: [variant]} if variants else {}),
                     weights=task.source.weights,
+                    weights_sha256=content_of(task.source.weights),
                 )
 
 

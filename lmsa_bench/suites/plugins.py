@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lmsa_bench.errors import UserError, in_one_line
+from lmsa_bench.trial.code import beside
 
 
 def import_plugin(plugin: str) -> None:
@@ -22,6 +23,7 @@ def import_plugin(plugin: str) -> None:
                 spec = importlib.util.spec_from_file_location(name, plugin)
                 assert spec is not None and spec.loader is not None
                 module = importlib.util.module_from_spec(spec)
+                _find_beside(Path(plugin))
                 sys.modules[name] = module
                 try:
                     spec.loader.exec_module(module)
@@ -38,6 +40,22 @@ def import_plugin(plugin: str) -> None:
         raise UserError(f"plugin {plugin}: there is no such module; is it installed, or on PYTHONPATH?") from None
     except (Exception, SystemExit) as error:
         raise UserError(f"plugin {plugin}: on import: {in_one_line(error)}") from error
+
+
+def _find_beside(plugin: Path) -> None:
+    """Lets a plug-in import the files beside it, now and later; raises UserError where another module has a name."""
+    folder = str(plugin.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that a file there takes no name from a library
+    for name, file in beside(plugin).items():
+        loaded = sys.modules.get(name)
+        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(name)
+        origins = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+        if not any(
+            origin and Path(origin).resolve() in (file.resolve(), (file / "__init__.py").resolve())
+            for origin in origins
+        ):
+            raise UserError(f"plugin {plugin}: imports {name}, which is another module than {file.name} beside it")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ class Row:
     averaged: tuple[str, ...]  # hyper-parameters whose values are averaged over, not chosen from (LIFT's order)
     configurations: frozenset[str]  # Trial.configuration
     each: tuple[tuple[str, Value], ...] = ()  # hyper-parameters that have a row of their own for each value: this one's
+    truth: bool = False  # tunes one layer alone, to judge criteria by
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,18 @@ class Suite:
     config: str = ""  # hash of all that the file says
     figures: tuple[str, ...] = DEFAULT_FIGURES
     file: str = ""  # its path, for messages
+    part: str = ""  # what ``only`` has kept, such as "task=digits_c method=lmsa"; "": the whole suite
+
+    @property
+    def title(self) -> str:
+        """The suite's name, and which part of it this is."""
+        return f"{self.name}, only {self.part}" if self.part else self.name
+
+    def refuse_missing_weights(self) -> None:
+        """Raises UserError where a file of given weights is missing: what is in it names the trials."""
+        for trial in self.trials:
+            if trial.weights not in ("pretrain", "hub") and not trial.weights_sha256:
+                raise UserError(f"task {trial.task}: weights: there is no file {trial.weights}")
 
     def only(self, tasks: Collection[str] = (), rows: Collection[str] = ()) -> "Suite":
         """The part of the suite with these tasks and rows; an empty collection keeps all; raises UserError."""
@@ -45,4 +58,9 @@ class Suite:
         kept = tuple(row for row in self.rows if not rows or row.name in rows)
         wanted = frozenset().union(*(row.configurations for row in kept))
         trials = tuple(t for t in self.trials if (not tasks or t.task in tasks) and t.configuration in wanted)
-        return replace(self, tasks=tuple(t for t in self.tasks if not tasks or t in tasks), rows=kept, trials=trials)
+        left = tuple(t for t in self.tasks if not tasks or t in tasks)
+        if (left, kept) == (self.tasks, self.rows):
+            return self
+        named = [f"task={name}" for name in left if tasks] + [f"method={row.name}" for row in kept if rows]
+        part = " ".join(dict.fromkeys([*self.part.split(), *named]))
+        return replace(self, tasks=left, rows=kept, trials=trials, part=part)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
+from lmsa_bench.analysis.codes import footnotes
 from lmsa_bench.atomic import drop_scratch
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.local import Failure, Place
@@ -28,6 +30,7 @@ from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial
 
 MOST_FAILURES = 10  # printed one by one
+OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
 
@@ -118,10 +121,11 @@ def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, tr
     if len(failed) > MOST_FAILURES:
         print(f"and {len(failed) - MOST_FAILURES} more failed trials")
     if len(failed) + missing < len(results) or not results:
-        found = report(suite, journal.table())
+        table = journal.table()
+        found = report(suite, table, footnotes(suite, table))
         write(found, journal, anew=fresh)
         print(tables.render(found, "table").decode(), flush=True)
-        if trouble is None:
+        if trouble is None and not suite.part:
             try:
                 store.publish_summary(journal, suite.name)
             except UserError as error:
@@ -151,6 +155,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--only", default="", metavar="KEY=VALUE,…", help="a part: task=NAME and method=NAME, each as often as needed")
     add("--seeds", type=int, metavar="N", help="the first N seeds in place of the suite's")
     add("--dry-run", action="store_true", help="print the plan and an estimate of time, and run nothing")
+    add(
+        "--changed",
+        choices=get_args(local.Changed),
+        default="refuse",
+        help="finished trials whose code has changed: an error (default), run anew, or kept with a footnote",
+    )
     add("--local", action="store_true", help="run in this process, without Ray: an error ends in its traceback")
     add("--asha", action="store_true", help="stop unpromising trials early: not comparable with a full grid")
     add("--address", help="a Ray cluster's address (default: $RAY_ADDRESS, else a Ray of this machine)")
@@ -188,7 +198,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"--only {options.only}: no trial of suite {suite.name!r} is left")
     journal = opened(options.results, options.storage, make=True)
     drop_scratch(journal.root)
-    finished = journal.finished()
+    for line in journal.others():
+        print(line, flush=True)
+    if options.dry_run:
+        finished = journal.finished()
+        if (changed := local.changed_trials(suite, journal, finished)) is not None:
+            print(f"{changed.text}: {OFFERED}")
+    else:
+        suite.refuse_missing_weights()
+        finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
     pending = [trial for trial in suite.trials if trial.id not in finished]
     pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)

@@ -66,12 +66,12 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
         unit = "GPU" if suite.gpus else "core"
         yield (
             f"about {clock(seconds)} of one {unit} in training, {clock(seconds / slots)} on {slots} at a time, besides "
-            f"source models and evaluation; a trial's step needs up to {memory / 2**20:,.0f} MiB beside its model"
+            f"source models and evaluation; a trial's step keeps up to {memory / 2**20:,.0f} MiB beside its model"
         )
 
 
 def estimate(trials: Iterable[Trial], seen: Mapping[Kind, float], data: Path, gpu: bool) -> tuple[float, int]:
-    """Training seconds of these trials, as ended ones of their kind took, else as counted; and the bytes of a step."""
+    """Training seconds of these trials, as ended ones of their kind took, else as counted; bytes that a step keeps."""
     known, total, memory = dict(seen), 0.0, 0
     counted: dict[Kind, tuple[float, int]] = {}
     for trial in trials:
@@ -84,7 +84,7 @@ def estimate(trials: Iterable[Trial], seen: Mapping[Kind, float], data: Path, gp
 
 
 def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
-    """Seconds of a trial and bytes of a step, counted on tensors without data, at a rate that such machines reach."""
+    """A trial's seconds at a rate that such machines reach, and bytes a step keeps; counted on tensors without data."""
     task = task_of(trial)
     method = method_of(trial)
     if method.update is None:
@@ -97,10 +97,10 @@ def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
         chosen = [method.select(model, (), 0, generator(0, "estimate")).layers]
     except NoBatches:  # only data can tell which layer: the mean over all
         chosen = [(n,) for n in range(len(model))]
-    costs = [of_step(model, method.update, x, y, layers, 0) for layers in chosen]
+    costs = [of_step(model, method.update, x, y, layers, 0, method.rest) for layers in chosen]
     per_operator, per_flop = GPU_SECONDS if gpu else CORE_SECONDS
     seconds = mean(c.operators * per_operator + c.flops * per_flop for c in costs)
-    return seconds * trial.epochs * samples(trial, data) / trial.batch_size, max(c.bytes for c in costs)
+    return seconds * trial.epochs * samples(trial, data) / trial.batch_size, max(c.kept_bytes for c in costs)
 
 
 def samples(trial: Trial, data: Path) -> int:

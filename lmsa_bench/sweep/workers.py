@@ -165,7 +165,7 @@ def _storage(uri: str | None) -> Storage | None:
 def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | Failure]:
     """Makes the trials' source models, each once; by trial id its facts, or why there is no model."""
 
-    @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES)
+    @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES, retry_exceptions=True)
     def make(first: Sequence[Trial], dump: Path) -> list[SourceFacts] | Failure:
         try:
             device = set_up(orders.plugins, 1, orders.gpus)
@@ -173,7 +173,10 @@ def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | 
             dump.parent.mkdir(parents=True, exist_ok=True)
             with watchdog(dump, orders.timeout) as restart:
                 return [SourceModel(task_of(one), data, one.seed, storage).ensure(device, restart) for one in first]
-        except Exception as error:  # noqa: BLE001 - returned with its file and line, which Ray would lose
+        except Exception as error:
+            if passes(error):
+                raise
+            # Returned with its file and line, which Ray would lose.
             failure = why(error)
             return Failure(f"source model: {failure.reason}", failure.traceback)
 

@@ -1,4 +1,4 @@
-"""The registry of shift tasks: one line a task."""
+"""The registry of distribution-shift tasks: one line per task."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,9 +35,9 @@ TASKS.register(imagenet.living17)
 
 
 def build(name: str, options: Mapping[str, Any] | None = None, weights: str = "") -> Task:
-    """The task of that name with these options; ``weights``, where given, say where its source model comes from.
+    """The task of that name with these options; raises UserError.
 
-    Raises UserError.
+    ``weights`` replaces the default origin of its source model (see Source), unless empty.
     """
     task = TASKS.get(name)(**(options or {}))
     return replace(task, source=replace(task.source, weights=weights)) if weights else task

@@ -1,4 +1,4 @@
-"""Images and labels in one Arrow file, read back as tensors over the mapped file without a copy."""
+"""Images and labels in an Arrow file, read as tensors that share the memory-mapped file, without a copy."""
 
 import hashlib
 import math
@@ -17,22 +17,22 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.tasks.task import Split
 
 UNVERIFIED = " unverified"  # at the end of a recipe and of a fingerprint
-MEND = "write it again with 'python -m lmsa_bench.data'"
-# What a damaged file can raise on its way to tensors.
+REMEDY = "delete it, and the next run prepares it again"
+# What reading a damaged file can raise.
 DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError, RuntimeError)
-_whole = set[tuple[int, ...]]()  # files that this process has compared with their fingerprints
+_verified = set[tuple[int, ...]]()  # files that this process has compared with their fingerprints
 
 
 class Header(NamedTuple):
-    """What an Arrow file says of itself, readable without its images."""
+    """An Arrow file's metadata, which is read without its images."""
 
     shape: tuple[int, int, int]  # C, H, W
     fingerprint: str  # of the content: 16 hex digits
-    recipe: str  # how the content was made: a file of another recipe is out of date
+    recipe: str  # how the content was produced: a file with another recipe is out of date
 
 
 def write(path: Path, images: Tensor, labels: Tensor, recipe: str = "") -> str:
-    """Writes images (n, C, H, W) uint8 and labels (n,) int64 in one atomic step; returns the content's fingerprint."""
+    """Writes images (n, C, H, W) uint8 and labels (n,) atomically; returns their fingerprint; raises UserError."""
     shape = ",".join(map(str, images.shape[1:]))
     pixels, numbers = images.contiguous().numpy(), labels.to(torch.int64).contiguous().numpy()
     fingerprint = _fingerprint(shape, pixels, numbers)
@@ -55,35 +55,34 @@ def write(path: Path, images: Tensor, labels: Tensor, recipe: str = "") -> str:
 
 
 def header(path: Path) -> Header:
-    """Reads what the file says of itself; raises UserError where it is missing or damaged."""
+    """Reads a file's metadata; raises UserError if it is missing or damaged."""
     return _open(path)[0]
 
 
 def marked(recipe: str, verified: bool) -> str:
-    """The recipe of a file whose sources had their published checksums, or of one where that was not looked at."""
+    """A recipe, with a mark if the checksums of its source files were not verified."""
     return recipe if verified else f"{recipe}{UNVERIFIED}"
 
 
 def is_current(path: Path, recipe: str) -> bool:
-    """Whether a file of that recipe is there, verified or not."""
+    """Whether the file exists with that recipe, verified or not."""
     try:
-        found = header(path).recipe
+        return header(path).recipe in (recipe, marked(recipe, False))
     except UserError:
         return False
-    return found in (recipe, marked(recipe, False))
 
 
 def identity(paths: Sequence[Path]) -> str:
-    """The fingerprints of these files, and whether one of them was made of files that nobody verified."""
-    heads = [header(path) for path in paths]
-    unverified = any(head.recipe.endswith(UNVERIFIED) for head in heads)
-    return marked("-".join(head.fingerprint for head in heads), not unverified)
+    """The fingerprints of these files, with a mark if any was made from unverified files; raises UserError."""
+    headers = [header(path) for path in paths]
+    unverified = any(h.recipe.endswith(UNVERIFIED) for h in headers)
+    return marked("-".join(h.fingerprint for h in headers), not unverified)
 
 
 def read(path: Path) -> Split:
-    """Maps a file as tensors, which may be written without changing it; raises UserError where it is damaged.
+    """Memory-maps a file as tensors (writing to them does not change it); raises UserError if it is damaged.
 
-    A process reads a file once as a whole, to compare it with its fingerprint.
+    The first time a process reads a file, it compares the whole content with the fingerprint.
     """
     head, mapped, reader = _open(path)
     try:
@@ -92,21 +91,21 @@ def read(path: Path) -> Split:
         batch.validate()
         pixels, labels = batch.columns
         if reader.num_record_batches != 1 or not len(batch) or pixels.null_count or labels.null_count:
-            raise ValueError("not one batch of images with labels")
+            raise ValueError("expected one batch of images with labels")
         start = pa.py_buffer(mapped).address
 
         def tensor(column: pa.Array, count: int, dtype: torch.dtype) -> Tensor:
             return torch.frombuffer(mapped, dtype=dtype, count=count, offset=column.buffers()[1].address - start)
 
         images = tensor(pixels, len(batch) * math.prod(head.shape), torch.uint8).view(len(batch), *head.shape)
-        found = Split(images, tensor(labels, len(batch), torch.int64))
+        split = Split(images, tensor(labels, len(batch), torch.int64))
         version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if version not in _whole:
+        if version not in _verified:
             shape = ",".join(map(str, head.shape))
-            if _fingerprint(shape, found.images.numpy(), found.labels.numpy()) != head.fingerprint:
-                raise ValueError("its content has another fingerprint")
-            _whole.add(version)
-        return found
+            if _fingerprint(shape, split.images.numpy(), split.labels.numpy()) != head.fingerprint:
+                raise ValueError("its content does not match its fingerprint")
+            _verified.add(version)
+        return split
     except DAMAGE as error:
         raise _damaged(path, error) from error
 
@@ -114,7 +113,7 @@ def read(path: Path) -> Split:
 def _open(path: Path) -> tuple[Header, mmap.mmap, pa.ipc.RecordBatchFileReader]:
     try:
         with open(path, "rb") as file:
-            # A private map is writable, as torch wants its memory, and leaves the file as it is.
+            # A private map is writable, which torch requires, and does not change the file.
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         reader = pa.ipc.open_file(pa.py_buffer(mapped))
         metadata = reader.schema.metadata or {}
@@ -125,7 +124,7 @@ def _open(path: Path) -> tuple[Header, mmap.mmap, pa.ipc.RecordBatchFileReader]:
             raise ValueError(f"its columns are not images of {channels}x{height}x{width} and labels")
         return head, mapped, reader
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: {MEND}") from error
+        raise UserError(f"{path} is missing: run task.prepare or 'python -m lmsa_bench.data' first") from error
     except DAMAGE as error:
         raise _damaged(path, error) from error
 
@@ -137,5 +136,5 @@ def _fingerprint(shape: str, pixels: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def _damaged(path: Path, why: object) -> UserError:
-    return UserError(f"{path} is not a whole Arrow file of images ({' '.join(str(why).split())}): {MEND}")
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not a complete Arrow file of images ({' '.join(str(error).split())}): {REMEDY}")

@@ -1,8 +1,8 @@
-"""The tasks on CIFAR-10, CIFAR-10-C and CIFAR-100, from the files as published.
+"""The tasks on CIFAR-10, CIFAR-10-C and CIFAR-100 (paper, appendix A.2.1), from the published files.
 
-CIFAR-10: of the 10,000 test images, or of one corruption of them, a seed tunes on 100 a class, validates on 10 a class
-and tests on the rest. CIFAR-100: of the 50,000 training images, 50 a class validate and the others tune; the test
-images test.
+CIFAR-10: a seed splits the 10,000 test images, or one corruption of them, into 100 tuning and 10 validation images per
+class and a test set of the rest. CIFAR-100: a seed splits the 50,000 training images into 50 validation images per
+class and tuning images; the test images are the test set.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,17 +23,17 @@ from lmsa_bench.tasks.batches import SHAPE, read_batch, read_corrupted, stack
 from lmsa_bench.tasks.published import CIFAR10, CIFAR10_C, CIFAR100, COMMON15, COMMON19
 from lmsa_bench.tasks.task import Source, Split, Splits, Stage, Task, Variants, to_unit
 
-RECIPE = 1  # raised whenever a prepared file or a source's training set would be another one
-COUNTS = (100, 10)  # CIFAR-10's tuning and validation images a class
+RECIPE = 1  # increased whenever the content of a prepared file or of a source's training set changes
+COUNTS = (100, 10)  # CIFAR-10's tuning and validation images per class
 VAL_PER_CLASS = 50  # of CIFAR-100's training images
 PROBE = Stage("head", 3, 1e-3)
-LP_FT = (PROBE, Stage("all", 2, 1e-4))
+LP_FT = (PROBE, Stage("all", 2, 1e-4))  # linear probing, then fine-tuning (paper, appendix A.2.3)
 Count = Annotated[int, Gt(0)]
 Severity = Annotated[int, Ge(1), Le(5)]
 
 
 def prepare_cifar10(root: Path, verify: bool = True) -> None:
-    """Writes CIFAR-10's training and test images as Arrow files, unless they are there; raises UserError."""
+    """Writes CIFAR-10's training and test images as Arrow files, unless they are current; raises UserError."""
     parts = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
     for part, names in parts.items():
         path, recipe = root / "cifar10" / f"{part}.arrow", f"cifar10 {RECIPE}"
@@ -43,7 +43,7 @@ def prepare_cifar10(root: Path, verify: bool = True) -> None:
 
 
 def prepare_cifar100(root: Path, verify: bool = True) -> None:
-    """The same for CIFAR-100, with its fine labels."""
+    """Writes CIFAR-100's training and test images with fine labels, unless they are current; raises UserError."""
     for part in ("train", "test"):
         path, recipe = root / "cifar100" / f"{part}.arrow", f"cifar100 {RECIPE}"
         if not arrow.is_current(path, recipe):
@@ -54,7 +54,7 @@ def prepare_cifar100(root: Path, verify: bool = True) -> None:
 def prepare_cifar10_c(
     root: Path, verify: bool = True, corruptions: Sequence[str] = COMMON15, severity: int = 5
 ) -> None:
-    """The same for these corruptions of CIFAR-10-C at one severity."""
+    """Writes corruptions of CIFAR-10-C at one severity, unless they are current; raises UserError."""
     for name in corruptions:
         path, recipe = _corrupted(root, name, severity), f"cifar10_c {RECIPE}"
         if not arrow.is_current(path, recipe):
@@ -63,13 +63,13 @@ def prepare_cifar10_c(
 
 
 def cifar10_c(
-    corruptions: Annotated[list[str], Variants] = list(COMMON15),  # noqa: B006 - a schema's default is never changed
+    corruptions: Annotated[list[str], Variants] = list(COMMON15),  # noqa: B006 - a default in a schema is never mutated
     severity: Severity = 5,
     test_per_class: Count | None = None,
     model: str = "wrn_28_10",
     source_epochs: Count = 10,
 ) -> Task:
-    """CIFAR-10's test images after one published corruption at a time; every corruption has the same split."""
+    """CIFAR-10's test images with one published corruption per variant; all variants are split alike."""
     for name in corruptions:
         if name not in COMMON19:
             raise UserError(f"CIFAR-10-C has no corruption {name!r}: {nearest(name, COMMON19)}")
@@ -95,7 +95,7 @@ def cifar10_c(
 
 
 def cifar_flip(test_per_class: Count | None = None, model: str = "wrn_28_10", source_epochs: Count = 10) -> Task:
-    """CIFAR-10's test images, as its training images made the source model, with label 9 - y."""
+    """CIFAR-10's test images with label 9 - y, for a source model of its training images."""
 
     def splits(root: Path, variant: str, seed: int) -> Splits:
         return _cut(shifts.flip(arrow.read(_cifar10(root, "test")), 10), "cifar_flip", seed, test_per_class)
@@ -117,12 +117,12 @@ def cifar_flip(test_per_class: Count | None = None, model: str = "wrn_28_10", so
 
 
 def cifar100(model: str = "deit_tiny", resolution: Count = 224) -> Task:
-    """CIFAR-100 for a model of ImageNet that gets a new head by a linear probe on each seed's tuning images."""
+    """CIFAR-100 for an ImageNet model, with a new head from a linear probe on each seed's tuning images."""
     return _cifar100("cifar100", model, resolution, _probed(model), shift="input")
 
 
 def cifar100_random(model: str = "deit_tiny", resolution: Count = 224) -> Task:
-    """The same with each seed's own random labels: those of the images, shuffled (paper, figure 1, case 3)."""
+    """CIFAR-100 with random labels: the images' labels, shuffled by each seed (paper, figure 1, case 3)."""
 
     def shuffle(split: Split, part: str, seed: int) -> Split:
         return shifts.shuffle(split, generator(seed, "labels", "cifar100_random", part))
@@ -131,7 +131,10 @@ def cifar100_random(model: str = "deit_tiny", resolution: Count = 224) -> Task:
 
 
 def cifar100_masked(model: str = "deit_tiny", resolution: Count = 224, source_epochs: Count = 10) -> Task:
-    """CIFAR-100 with pixels on [0, 1] times one mask of e^z, z standard normal; the source knows it without."""
+    """CIFAR-100 with pixels in [0, 1] multiplied by a fixed mask e^z, z standard normal (paper, figure 1, case 2).
+
+    The source model is trained on CIFAR-100 without the mask.
+    """
     mask = torch.randn(SHAPE, generator=generator(0, "mask", "cifar100_masked")).exp()
     source = Source(
         data=f"cifar100/{RECIPE}",

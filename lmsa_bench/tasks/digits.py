@@ -1,8 +1,8 @@
-"""The quickstart tasks: scikit-learn's 1,797 handwritten digits of 8x8, which lie inside its wheel.
+"""The quickstart tasks: scikit-learn's 1,797 handwritten digits of 8x8 pixels, which its wheel contains.
 
-Of each digit, 90 images are the target pool, 14 the holdout and 70 to 79 the source's training set. A seed's splits of
-the target pool are 20 a class to tune, 10 to validate and 60 to test. On the tasks for development defaults are chosen:
-no suite whose table is reported uses them.
+Of each digit, 90 images are the target pool, 14 the holdout and 70 to 79 the source's training set. A seed splits the
+target pool into 20 tuning, 10 validation and 60 test images per class.
+Defaults are chosen on the development tasks alone, which no suite with a headline table uses.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from lmsa_bench.tasks.task import Split, Task
 
 
 def pools(root: Path) -> Mapping[str, Split]:
-    """All digits, values 0 to 16 scaled to 0 to 255, in three pools; nothing is read from the data root."""
+    """All digits (n, 1, 8, 8), with values scaled from 0..16 to 0..255, in three pools; does not use the data root."""
     from sklearn.datasets import load_digits  # takes a second, and only the first preparation needs it
 
     digits = load_digits()
@@ -45,30 +45,30 @@ DEVELOPMENT = replace(DIGITS, strengths={"gaussian_noise": 0.38, "brightness": 0
 
 
 def digits_c() -> Task:
-    """Digits with noise and with little contrast."""
+    """Digits with impulse noise, and digits with low contrast."""
     return shifts.corrupted("digits_c", DIGITS)
 
 
 def digits_flip() -> Task:
-    """Digits whose label y is 9 - y."""
+    """Digits with label 9 - y."""
     return shifts.flipped("digits_flip", DIGITS)
 
 
 def digits_random() -> Task:
-    """Digits with random labels, which no model can generalise to: what a layer can fit, and no more."""
+    """Digits with random labels, to which no model can generalise: shows only what a layer can fit."""
     return shifts.shuffled("digits_random", DIGITS)
 
 
 def digits_super() -> Task:
-    """Superclasses of two digits that look alike: the source knows 2, 7, 9, 0, 3 and the target is 1, 4, 5, 6, 8."""
+    """Superclasses of two similar digits: 2, 7, 9, 0, 3 in the source and 1, 4, 5, 6, 8 in the target."""
     before, after = [[2], [7], [9], [0], [3]], [[1], [4], [5], [6], [8]]
     return shifts.regrouped("digits_super", DIGITS, before, after, epochs=30, lr=3e-3)
 
 
 def digit_pairs_c() -> Task:
-    """Two noisy digits side by side, 100 classes: 5 pairs a class to tune, 5 to validate and 15 to test.
+    """Two noisy digits side by side, 100 classes: 5 tuning, 5 validation and 15 test pairs per class.
 
-    They are made of 30, 20 and 40 originals of each digit.
+    They are made from 30, 20 and 40 originals of each digit.
     """
     return shifts.paired(
         "digit_pairs_c",
@@ -83,7 +83,7 @@ def digit_pairs_c() -> Task:
 
 
 def digits_masked() -> Task:
-    """Digits for a small transformer, multiplied by one mask."""
+    """Digits for a small transformer, multiplied by a fixed mask."""
     return shifts.masked("digits_masked", DIGITS, "small_vit", epochs=40, lr=2e-3)
 
 

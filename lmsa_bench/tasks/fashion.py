@@ -1,7 +1,7 @@
-"""The fashion tasks: Fashion-MNIST, 28x28, from the IDX files as published or as the Debian package has them.
+"""The fashion tasks: Fashion-MNIST, 28x28, from the published IDX files or those of the Debian package.
 
-Of each class, 1,000 training images are the source's training set and 200 the holdout; all 1,000 test images are the
-target pool, of which a seed tunes on 100, validates on 10 and tests on 890.
+Of each class, 1,000 training images are the source's training set and 200 the holdout; the 1,000 test images are the
+target pool, which a seed splits into 100 tuning, 10 validation and 890 test images.
 """
 
 import gzip
@@ -20,17 +20,16 @@ from lmsa_bench.tasks import shifts
 from lmsa_bench.tasks.published import FASHION_MNIST
 from lmsa_bench.tasks.task import Split, Task
 
-SYSTEM_FOLDER = Path(FASHION_MNIST.elsewhere)  # of the Debian package dataset-fashion-mnist
+SYSTEM_FOLDER = Path(FASHION_MNIST.system_folder)  # of the Debian package dataset-fashion-mnist
 
 REMEDY = (
-    "install it with 'apt-get install dataset-fashion-mnist', or get it into the data root with "
+    "install it with 'apt-get install dataset-fashion-mnist', or fetch it with "
     "'python -m lmsa_bench.data fetch fashion_mnist'"
 )
 
-LARGEST = 1 << 26  # bytes that are read of a file: the published ones are smaller, a hostile .gz need not be
+MAX_BYTES = 1 << 26  # read from a file: the published ones are smaller, a hostile .gz may not be
 
-# md5 of the published files, uncompressed, as Debian and torchvision compress them differently. An
-# empty one is not checked.
+# md5 of the published files, uncompressed, as Debian and torchvision compress them differently; "" is not checked.
 MD5 = {
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -40,7 +39,7 @@ MD5 = {
 
 
 def pools(root: Path) -> Mapping[str, Split]:
-    """Source and holdout of the training images, all test images as target; raises UserError about the IDX files."""
+    """Source and holdout pools from the training images, target pool from the test images; raises UserError."""
     folder = _folder(root)
     train, test = _split(folder, "train"), _split(folder, "t10k")
     source, holdout, _ = shifts.cut(train.labels, (1000, 200), generator(0, "pools", "fashion"))
@@ -48,45 +47,45 @@ def pools(root: Path) -> Mapping[str, Split]:
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Bytes (n, *shape) from a file in the IDX format, plain or as .gz; raises UserError where it is any other file."""
+    """uint8 (n, *shape) from an IDX file, plain or as .gz; raises UserError for any other file."""
     file = path if path.exists() else path.with_name(f"{path.name}.gz")
     try:
         with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
-            content = stream.read(LARGEST)
+            content = stream.read(MAX_BYTES)
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing: {REMEDY}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} cannot be read ({error}): {REMEDY}") from error
-    # Big-endian: 0, 0, 8 for bytes and the number of dimensions; then each dimension.
+    # Big-endian: 0, 0, 8 (for bytes), the number of dimensions, then each dimension.
     size = 4 * (2 + len(shape))
     header = np.frombuffer(content[:size].ljust(size, b"\0"), dtype=">u4").astype(np.int64)
     expected = size + int(header[1:].prod())
     if header[0] != 0x0801 + len(shape):
-        wrong = f"not an IDX file of bytes in {1 + len(shape)} dimensions"
+        problem = f"not an IDX file of bytes in {1 + len(shape)} dimensions"
     elif tuple(header[2:]) != shape:
-        wrong = f"its items are {'x'.join(map(str, header[2:]))} and not {'x'.join(map(str, shape))}"
+        problem = f"its items are {'x'.join(map(str, header[2:]))}, expected {'x'.join(map(str, shape))}"
     elif len(content) != expected:
-        wrong = f"its header announces {expected} bytes, it has {len(content)}"
+        problem = f"it has {len(content)} bytes, expected {expected} from its header"
     elif MD5[path.name] not in ("", hashlib.md5(content, usedforsecurity=False).hexdigest()):
-        wrong = "its md5 is not that of the published file"
+        problem = "its md5 differs from the published file's"
     else:
         return torch.from_numpy(np.frombuffer(content, np.uint8, offset=size).reshape(-1, *shape).copy())
-    raise UserError(f"{file}: {wrong}: {REMEDY}")
+    raise UserError(f"{file}: {problem}: {REMEDY}")
 
 
 def _folder(root: Path) -> Path:
-    places = (root / "FashionMNIST" / "raw", root, SYSTEM_FOLDER)
-    for folder in places:
+    folders = (root / "FashionMNIST" / "raw", root, SYSTEM_FOLDER)
+    for folder in folders:
         if any((folder / f"{name}{end}").exists() for name in MD5 for end in ("", ".gz")):
             return folder
-    raise UserError(f"no Fashion-MNIST in {', '.join(map(str, places))}: {REMEDY}")
+    raise UserError(f"no Fashion-MNIST in {', '.join(map(str, folders))}: {REMEDY}")
 
 
 def _split(folder: Path, which: str) -> Split:
     images = read_idx(folder / f"{which}-images-idx3-ubyte", (28, 28))
     labels = read_idx(folder / f"{which}-labels-idx1-ubyte", ())
     if len(images) != len(labels) or not len(labels) or int(labels.max()) > 9:
-        raise UserError(f"{folder}: its {which} files are not {len(images)} labels of 0 to 9, one an image: {REMEDY}")
+        raise UserError(f"{folder}: {which} labels: expected {len(images)} from 0 to 9, one per image: {REMEDY}")
     return Split(images[:, None], labels.to(torch.int64))
 
 
@@ -103,26 +102,26 @@ FASHION = shifts.ImageSet(
 
 
 def fashion_c() -> Task:
-    """Fashion-MNIST with noise and with little contrast."""
+    """Fashion-MNIST with impulse noise, and with low contrast."""
     return shifts.corrupted("fashion_c", FASHION)
 
 
 def fashion_flip() -> Task:
-    """Fashion-MNIST whose label y is 9 - y."""
+    """Fashion-MNIST with label 9 - y."""
     return shifts.flipped("fashion_flip", FASHION)
 
 
 def fashion_super() -> Task:
-    """Tops, knitwear and coats, shoes, dresses and trousers: T-shirt to shirt, pullover to coat, sandal and sneaker to
-    ankle boot, dress to trouser."""
+    """Superclasses of similar garments: T-shirt, pullover, sandal and sneaker, dress in the source; shirt, coat, ankle
+    boot, trouser in the target."""
     before, after = [[0], [2], [5, 7], [3]], [[6], [4], [9], [1]]
     return shifts.regrouped("fashion_super", FASHION, before, after, epochs=4, lr=3e-3)
 
 
 def fashion_pairs_c() -> Task:
-    """Two noisy garments side by side, 28x56, 100 classes: 5 pairs a class to tune, 10 to validate and 40 to test.
+    """Two noisy garments side by side, 28x56, 100 classes: 5 tuning, 10 validation and 40 test pairs per class.
 
-    They are made of 300, 200 and 500 originals of each class.
+    They are made from 300, 200 and 500 originals of each class.
     """
     return shifts.paired(
         "fashion_pairs_c",

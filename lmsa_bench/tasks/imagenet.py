@@ -1,8 +1,8 @@
-"""The tasks on ImageNet's validation images after published corruptions, and on Living-17's classes of ImageNet.
+"""The tasks on corrupted ImageNet validation images and on Living-17's ImageNet classes (paper, appendix A.2.1).
 
-ImageNet-C and ImageNet-3DCC: of one corruption's 50 images a class, a seed tunes on 5, validates on 10 and tests on the
-rest. Living-17: of the target subclasses' training images, 50 a class tune and 10 validate; their 1,700 validation
-images test.
+ImageNet-C and ImageNet-3DCC: a seed splits one corruption's 50 images per class into 5 tuning, 10 validation and 35
+test images. Living-17: a seed draws 50 tuning and 10 validation images per class from the target subclasses' training
+images; their 1,700 validation images are the test set.
 """
 
 import csv
@@ -30,61 +30,61 @@ from lmsa_bench.tasks.published import (
 )
 from lmsa_bench.tasks.task import Source, Split, Splits, Task, Variants, to_unit, view
 
-RECIPE = 1  # raised whenever a prepared file or a source's training set would be another one
+RECIPE = 1  # increased whenever the content of a prepared file or of a source's training set changes
 SIZE = 224
 CLASSES = 1000
-PER_CLASS = 50  # images of ImageNet's validation set, and so of each corruption
-HOLDOUT_PER_CLASS = 10  # of the validation images that a source model's accuracy is measured on
-COUNTS = (5, 10)  # tuning and validation images a class of a corruption
+PER_CLASS = 50  # images in ImageNet's validation set, and in each corruption of it
+HOLDOUT_PER_CLASS = 10  # validation images on which a source model's accuracy is measured
+COUNTS = (5, 10)  # tuning and validation images per class of a corruption
 LIVING_COUNTS = (50, 10)
 LIVING17 = Path(__file__).with_name("living17.csv")
 
 
 @cache
 def wnids() -> dict[str, int]:
-    """ImageNet's class folders and their labels."""
-    from timm.data.imagenet_info import ImageNetInfo  # here: it takes seconds
+    """ImageNet's class folders and their labels, 0 to 999."""
+    from timm.data.imagenet_info import ImageNetInfo  # takes seconds to import
 
     return {name: label for label, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
 
 
 @cache
 def subclasses(side: str) -> dict[str, int]:
-    """The class folders of Living-17's source or target subclasses, and their superclass of 17 as label."""
+    """The class folders of Living-17's "source" or "target" subclasses, and their superclasses, 0 to 16."""
     with open(LIVING17, newline="", encoding="utf-8") as file:
         return {row["wnid"]: int(row["label"]) for row in csv.DictReader(file) if row["split"] == side}
 
 
 def prepare_corrupted(data: DataSet, root: Path, verify: bool, corruptions: Sequence[str], severity: int) -> None:
-    """Writes these corruptions of ImageNet's validation images as Arrow files, unless they are there."""
+    """Writes these corruptions of ImageNet's validation images as Arrow files, unless they are current."""
     for name in corruptions:
         path, recipe = _corrupted(data, root, name, severity), f"{data.name} {RECIPE}"
         if not arrow.is_current(path, recipe):
             folder = data.find(root, name) / str(severity)
             files = folders.items(folder, wnids(), PER_CLASS, exact=True)
-            whole = verify and data.was_verified(root, name)
-            folders.write(path, files, folders.as_it_is, SIZE, arrow.marked(recipe, whole))
+            verified = verify and data.was_verified(root, name)
+            folders.write(path, files, folders.as_is, SIZE, arrow.marked(recipe, verified))
 
 
 def prepare_living17(root: Path, verify: bool = True, sides: Sequence[str] = ("source", "target")) -> None:
-    """Writes Living-17's training and validation images, of these subclasses, as Arrow files, unless they are there."""
+    """Writes the training and validation images of Living-17's sides as Arrow files, unless they are current."""
     for side in sides:
         for part in ("train", "val"):
             _prepare_part(root, part, _living(root, side, part), f"living17 {RECIPE}", subclasses(side), None)
 
 
 def prepare_holdout(root: Path) -> None:
-    """Writes the validation images that source models of all 1000 classes are measured on."""
+    """Writes the validation images on which the accuracy of 1000-class source models is measured."""
     _prepare_part(root, "val", _holdout(root), f"imagenet {RECIPE}", wnids(), HOLDOUT_PER_CLASS)
 
 
 def imagenet_c(
-    corruptions: Annotated[list[str], Variants] = list(COMMON15),  # noqa: B006 - a schema's default is never changed
+    corruptions: Annotated[list[str], Variants] = list(COMMON15),  # noqa: B006 - a default in a schema is never mutated
     severity: Severity = 5,
     test_per_class: Count | None = None,
     model: str = "resnet50",
 ) -> Task:
-    """ImageNet's validation images after one published corruption at a time, 1000 classes."""
+    """ImageNet's validation images with one published corruption per variant, 1000 classes."""
     return _corruptions("imagenet_c", IMAGENET_C, COMMON19, corruptions, severity, test_per_class, model)
 
 
@@ -94,26 +94,26 @@ def imagenet_3dcc(
     test_per_class: Count | None = None,
     model: str = "resnet50",
 ) -> Task:
-    """The same with corruptions that know the scene's depth (Kar et al., arXiv:2203.01441)."""
+    """The same with corruptions based on the scene's depth (Kar et al., arXiv:2203.01441)."""
     return _corruptions("imagenet_3dcc", IMAGENET_3DCC, CORRUPTIONS_3D, corruptions, severity, test_per_class, model)
 
 
 def living17(test_per_class: Count | None = None, model: str = "resnet50", source_epochs: Count = 30) -> Task:
-    """17 superclasses of animals, of which the source model knows other subclasses than the target's."""
+    """17 superclasses of animals; source and target have different subclasses of each (Santurkar et al., 2020)."""
 
     def splits(root: Path, variant: str, seed: int) -> Splits:
         pool, test = (arrow.read(_living(root, "target", part)) for part in ("train", "val"))
         train, val, _ = shifts.cut(pool.labels, LIVING_COUNTS, generator(seed, "splits", "living17"))
         draw = generator(seed, "test", "living17")
-        kept = shifts.at_most(test.labels, torch.arange(len(test)), test_per_class, draw)
-        return Splits(view(pool, train), view(pool, val), view(test, kept))
+        tested = shifts.at_most(test.labels, torch.arange(len(test)), test_per_class, draw)
+        return Splits(view(pool, train), view(pool, val), view(test, tested))
 
     source = Source(
         data=f"living17/{RECIPE}",
         load=lambda root: arrow.read(_living(root, "source", "train")),
         epochs=source_epochs,
         lr=1e-3,
-        holdout=lambda root: _where_there(_living(root, "source", "val")),
+        holdout=lambda root: _read_if_present(_living(root, "source", "val")),
         transform=_input(model),
         weights=weights.default(model),
         stages=LP_FT,
@@ -151,7 +151,7 @@ def _corruptions(
             raise UserError(f"{name} has no corruption {corruption!r}: {nearest(corruption, known)}")
 
     def splits(root: Path, variant: str, seed: int) -> Splits:
-        # Sorted by class and file name, every corruption has the same base images in the same rows.
+        # Files are sorted by class and name, so every corruption has the same base image in the same row.
         images = arrow.read(_corrupted(data, root, variant, severity))
         train, val, test = shifts.cut(images.labels, COUNTS, generator(seed, "splits", name))
         test = shifts.at_most(images.labels, test, test_per_class, generator(seed, "test", name))
@@ -167,7 +167,7 @@ def _corruptions(
             load=None,
             epochs=0,
             lr=0.0,
-            holdout=lambda root: _where_there(_holdout(root)),
+            holdout=lambda root: _read_if_present(_holdout(root)),
             transform=_input(model),
             weights=weights.default(model),
             accuracy=weights.PUBLISHED[model].accuracy if model in weights.PUBLISHED else None,
@@ -188,7 +188,7 @@ def _prepare_part(
 ) -> None:
     if not arrow.is_current(path, recipe):
         files = folders.items(IMAGENET.find(root, part), labels, per_class)
-        folders.write(path, files, folders.central, SIZE, arrow.marked(recipe, False))  # no checksums are published
+        folders.write(path, files, folders.center_crop, SIZE, arrow.marked(recipe, False))  # no checksums are published
 
 
 def _input(model: str) -> Callable[[Tensor], Tensor]:
@@ -196,7 +196,7 @@ def _input(model: str) -> Callable[[Tensor], Tensor]:
     return lambda images: standardise(to_unit(images))
 
 
-def _where_there(path: Path) -> Split | None:
+def _read_if_present(path: Path) -> Split | None:
     return arrow.read(path) if path.exists() else None
 
 

@@ -1,4 +1,4 @@
-"""The published data sets: where each comes from, what it must be, and where it lies below the data root."""
+"""The published data sets: their sources, checksums, and folders in the data root."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ DEFAULT_DATA = "data"  # the data root, in the current folder
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file: a tar, which is unpacked, or a file that is kept as it is."""
+    """A published file: a tar to unpack, or a file to use as it is."""
 
     url: str
-    holds: tuple[str, ...]  # what of it is moved into the data set's folder
+    members: tuple[str, ...]  # the files or folders in it that belong in the data set's folder
     size: int | None = None  # bytes
-    checksums: Mapping[str, str] = field(default_factory=dict)  # md5 or sha256 to hex digits
+    checksums: Mapping[str, str] = field(default_factory=dict)  # "md5" or "sha256" to hex digits
     optional: bool = False  # no task needs it by default
 
     @property
@@ -27,58 +27,54 @@ class Archive:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set in its published format."""
+    """A data set in its published format; the data root may have any part of it."""
 
     name: str
-    folder: str  # below the data root
+    folder: str  # in the data root
     layout: str
     licence: str
     archives: tuple[Archive, ...] = ()
-    md5: Mapping[str, str] = field(default_factory=dict)  # of files in the folder; others have no published checksum
-    parts: tuple[str, ...] = ()  # what must be in the folder where there is no public archive
-    remedy: str = ""  # how to get a set that has no public address
-    elsewhere: str = ""  # a folder of the system that may hold the same files
+    md5: Mapping[str, str] = field(default_factory=dict)  # of files in the folder, if published
+    parts: tuple[str, ...] = ()  # what its tasks read, if there are no public archives
+    remedy: str = ""  # how to get it, if there are no public archives
+    system_folder: str = ""  # outside the data root, where the same files may be installed
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The files or folders in the data set's folder that its tasks read by default."""
-        return self.parts or tuple(name for archive in self.archives if not archive.optional for name in archive.holds)
+        return self.parts or tuple(name for a in self.archives if not a.optional for name in a.members)
 
     def missing(self, root: Path, names: Sequence[str] = ()) -> list[str]:
-        """Which of these, or of all that its tasks need, are not there."""
-        found = [
-            [name for name in names or self.needs if not (folder / name).exists()] for folder in self._folders(root)
-        ]
-        return min(found, key=len)
-
-    def _folders(self, root: Path) -> list[Path]:
-        return [root / self.folder, *([Path(self.elsewhere)] if self.elsewhere else [])]
+        """The missing ones of these names, by default of all that its tasks read; see system_folder."""
+        folders = [root / self.folder, *([Path(self.system_folder)] if self.system_folder else [])]
+        missing = [[name for name in names or self.needs if not (folder / name).exists()] for folder in folders]
+        return min(missing, key=len)
 
     def get(self) -> str:
-        """What to do where it is missing."""
+        """How to get it, for an error message."""
         return self.remedy or f"get it with 'python -m lmsa_bench.data fetch {self.name}'"
 
     def find(self, root: Path, name: str) -> Path:
-        """The path of one of its files or folders; raises UserError where it is missing."""
+        """The path of one of its files or folders; raises UserError if it is missing."""
         path = root / self.folder / name
         if not path.exists():
             raise UserError(f"{self.name}: {path} is missing: {self.get()}")
         return path
 
-    def seal(self, root: Path, archive: Archive) -> Path:
-        """The mark of an unpacked archive that had its published checksum."""
+    def verified_marker(self, root: Path, archive: Archive) -> Path:
+        """An empty file that exists if an unpacked archive had its published checksum."""
         return root / self.folder / f".{archive.name}.verified"
 
     def was_verified(self, root: Path, name: str) -> bool:
-        """Whether a folder, whose files have no published checksums, was unpacked from an archive that has."""
-        return any(name in archive.holds and self.seal(root, archive).exists() for archive in self.archives)
+        """Whether a file or folder was unpacked from an archive that had its published checksum."""
+        return any(name in a.members and self.verified_marker(root, a).exists() for a in self.archives)
 
     def checked(self, root: Path, name: str, verify: bool = True) -> Path:
-        """The path of a file that has its published md5; raises UserError."""
+        """The path of a file, whose md5 is the published one if ``verify``; raises UserError."""
         path = self.find(root, name)
-        if verify and name in self.md5 and (found := checksum(path, "md5")) != self.md5[name]:
+        if verify and name in self.md5 and (actual := checksum(path, "md5")) != self.md5[name]:
             raise UserError(
-                f"{self.name}: {path}: its md5 is {found}, published is {self.md5[name]}; for a re-encoded copy run "
+                f"{self.name}: {path}: its md5 is {actual}, expected {self.md5[name]}; for a re-encoded copy run "
                 f"'python -m lmsa_bench.data prepare {self.name} --no-verify'"
             )
         return path
@@ -188,8 +184,8 @@ IMAGENET_C = DataSet(
     layout="<corruption>/<severity>/<wnid>/*.JPEG, 224x224",
     licence="CC BY 4.0",
     archives=tuple(
-        Archive(f"{_IMAGENET_C}/{name}.tar", holds, size, {"md5": md5}, optional=name == "extra")
-        for name, size, md5, holds in (
+        Archive(f"{_IMAGENET_C}/{name}.tar", members, size, {"md5": md5}, optional=name == "extra")
+        for name, size, md5, members in (
             ("noise", 22_565_673_785, "e80562d7f6c3f8834afb1ecf27252745", COMMON15[:3]),
             ("blur", 7_112_704_951, "2d8e81fdd8e07fef67b9334fa635e45c", COMMON15[3:7]),
             ("weather", 12_797_438_995, "33ffea4db4d93fe4a428c40a6ce0c25d", COMMON15[7:11]),
@@ -213,12 +209,12 @@ IMAGENET = DataSet(
     layout="train/<wnid>/*.JPEG and val/<wnid>/*.JPEG",
     licence="non-commercial research, after registration",
     parts=("train", "val"),
-    remedy="put its class folders, which need a registration, into imagenet/train and imagenet/val of the data folder",
+    remedy="put its class folders (registration required) into imagenet/train and imagenet/val of the data folder",
 )
 FASHION_MNIST = DataSet(
     name="fashion_mnist",
     folder="FashionMNIST/raw",
-    elsewhere="/usr/share/datasets/fashion-mnist",
+    system_folder="/usr/share/datasets/fashion-mnist",
     layout="IDX files, gzipped: 60,000 training and 10,000 test images of 1x28x28",
     licence="MIT",
     archives=tuple(

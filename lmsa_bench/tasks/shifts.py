@@ -1,4 +1,4 @@
-"""The kinds of shift, each built once for any set of small images in ten classes."""
+"""The kinds of distribution shift, each written once for any set of small images in ten classes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,30 +13,30 @@ from lmsa_bench.tasks import arrow
 from lmsa_bench.tasks.corruptions import CORRUPTIONS, Strength
 from lmsa_bench.tasks.task import Source, Split, Splits, Task, to_unit
 
-RECIPE = 1  # raised whenever a prepared file or a source's training set would be another one
+RECIPE = 1  # increased whenever the content of a prepared file or of a source's training set changes
 
-Groups = Sequence[Sequence[int]]  # the old classes of each new one
+Groups = Sequence[Sequence[int]]  # the old classes in each new one
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Ten classes of small images in three pools that share no image: source, holdout, and target, which is shifted."""
+    """Ten classes of small images in three disjoint pools: source, holdout, and target, which is shifted."""
 
-    name: str  # its folder below the data root
+    name: str  # its folder in the data root
     model: str
     shape: tuple[int, int, int]  # C, H, W
-    pools: Callable[[Path], Mapping[str, Split]]  # source, holdout, target, as they are before any shift
+    pools: Callable[[Path], Mapping[str, Split]]  # source, holdout, target, before any shift, from the data root
     strengths: Mapping[str, Strength]  # of the corruptions of the target pool
-    counts: tuple[int, int]  # tuning and validation images a class; the rest of the target pool is for the test
-    epochs: int
+    counts: tuple[int, int]  # tuning and validation images per class; the rest of the target pool is the test set
+    epochs: int  # of training the source model
     lr: float
 
     def path(self, part: str) -> Path:
-        """Where a part lies below the data root: a pool, or the target pool after a corruption."""
+        """The file of a part, relative to the data root: a pool, or the target pool after a corruption."""
         return Path(self.name, f"{part}.arrow")
 
     def prepare(self, root: Path) -> None:
-        """Writes the pools and the corrupted target pools below the data root, where they are not there yet."""
+        """Writes the pools and the corrupted target pools to the data root, unless they are current."""
         parts = ("source", "holdout", "target", *self.strengths)
         missing = [part for part in parts if not self._is_current(root, part)]
         if not missing:
@@ -47,28 +47,28 @@ class ImageSet:
                 split = pools[part]
             else:
                 images, labels = pools["target"]
-                change = CORRUPTIONS.get(part)
-                split = Split(change(images, self.strengths[part], generator(0, "corrupt", self.name, part)), labels)
+                corrupt = CORRUPTIONS.get(part)
+                split = Split(corrupt(images, self.strengths[part], generator(0, "corrupt", self.name, part)), labels)
             arrow.write(root / self.path(part), *split, self._recipe(part))
 
     def read(self, part: str, root: Path) -> Split:
-        """One prepared part, memory-mapped."""
+        """A prepared part, memory-mapped; raises UserError if it is missing or damaged."""
         return arrow.read(root / self.path(part))
 
     def fingerprint(self, parts: Sequence[str], root: Path) -> str:
-        """The fingerprints of the pools and of the parts that a task reads."""
+        """The fingerprints of the source and holdout pools and of the parts that a task reads."""
         return "-".join(arrow.header(root / self.path(part)).fingerprint for part in ("source", "holdout", *parts))
 
     def source(self) -> Source:
-        """The source model of all ten classes, shared by the tasks whose source it is."""
+        """The recipe of the source model of all ten classes, shared by tasks that use it."""
         return Source(f"{self.name}/{RECIPE}", self.source_pool, self.epochs, self.lr, self.holdout_pool)
 
     def source_pool(self, root: Path) -> Split:
-        """What the source models are trained on."""
+        """The training images of source models."""
         return self.read("source", root)
 
     def holdout_pool(self, root: Path) -> Split:
-        """Unseen images of the source distribution."""
+        """Held-out images of the source distribution."""
         return self.read("holdout", root)
 
     def _recipe(self, part: str) -> str:
@@ -82,9 +82,9 @@ class ImageSet:
 
 
 def cut(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Tensor]:
-    """Shuffles and cuts the indices of each class into parts of those counts and the rest, all ascending.
+    """Splits the indices of each class at random into parts of these sizes and a rest; each part is sorted.
 
-    Raises UserError where a class has too few images to leave a rest.
+    Raises UserError if a class has too few images to leave a rest.
     """
     parts: list[list[Tensor]] = [[] for _ in range(len(counts) + 1)]
     for label in labels.unique().tolist():
@@ -100,7 +100,7 @@ def cut(labels: Tensor, counts: Sequence[int], draw: torch.Generator) -> list[Te
 
 
 def at_most(labels: Tensor, indices: Tensor, per_class: int | None, draw: torch.Generator) -> Tensor:
-    """That many of the indices for each class, ascending, or all of them where it is None; raises UserError."""
+    """``per_class`` random indices of each class, sorted, or for None all; raises UserError if there are fewer."""
     if per_class is None:
         return indices
     shuffled = indices[torch.randperm(len(indices), generator=draw)]
@@ -111,22 +111,22 @@ def at_most(labels: Tensor, indices: Tensor, per_class: int | None, draw: torch.
 
 
 def take(split: Split, indices: Tensor) -> Split:
-    """The images and labels at those indices."""
+    """The images and labels at these indices (m,), copied."""
     return Split(split.images[indices], split.labels[indices])
 
 
 def flip(split: Split, classes: int) -> Split:
-    """Label y becomes classes - 1 - y."""
+    """The same images with label classes - 1 - y for y."""
     return Split(split.images, classes - 1 - split.labels)
 
 
 def shuffle(split: Split, draw: torch.Generator) -> Split:
-    """The same images and labels, which no longer belong together."""
+    """The same images with their labels in random order."""
     return Split(split.images, split.labels[torch.randperm(len(split), generator=draw)])
 
 
 def regroup(split: Split, groups: Groups) -> Split:
-    """Keeps the images of the classes in a group; the label is the group's index."""
+    """The images whose class is in a group, with the group's index as label."""
     index = torch.full((int(split.labels.max()) + 1,), -1)
     for group, members in enumerate(groups):
         index[list(members)] = group
@@ -135,14 +135,14 @@ def regroup(split: Split, groups: Groups) -> Split:
 
 
 def pairs(split: Split, per_class: int, draw: torch.Generator) -> Split:
-    """Two images side by side, class 10 * left + right: `per_class` pairs for each of the 100 classes.
+    """``per_class`` pairs of images side by side (.., H, 2 W) for each of 100 classes, 10 * left + right.
 
-    A class uses an image once a side. Raises UserError where there are fewer images than pairs.
+    A class uses an image at most once per side. Raises UserError if a digit has fewer images than ``per_class``.
     """
     members = [(split.labels == label).nonzero().flatten() for label in range(10)]
     fewest = min(map(len, members))
     if fewest < per_class:
-        raise UserError(f"a class of {fewest} images makes at most as many pairs: expected {per_class}")
+        raise UserError(f"a class has {fewest} images: expected at least {per_class}, one per pair")
     left, right = [], []
     for first in members:
         for second in members:
@@ -153,12 +153,12 @@ def pairs(split: Split, per_class: int, draw: torch.Generator) -> Split:
 
 
 def corrupted(name: str, data: ImageSet) -> Task:
-    """Input-level: the target pool is corrupted once, like a published set; every variant has the same split."""
+    """Input-level: the target pool with one corruption per variant, made once; all variants are split alike."""
     return _task(name, data, "input", variants=tuple(data.strengths))
 
 
 def flipped(name: str, data: ImageSet) -> Task:
-    """Output-level: y becomes 9 - y on the target pool as it is."""
+    """Output-level: the target pool with label 9 - y for y (CIFAR-Flip; Lee et al., 2022)."""
     return _task(name, data, "output", relabel=lambda split: flip(split, 10))
 
 
@@ -169,7 +169,7 @@ def permuted(name: str, data: ImageSet, labels: Sequence[int]) -> Task:
 
 
 def shuffled(name: str, data: ImageSet) -> Task:
-    """Output-level: each seed's own random labels, those of a split's images shuffled (paper, figure 1, case 3)."""
+    """Output-level: random labels, those of each split shuffled by the seed (paper, figure 1, case 3)."""
     task = _task(name, data, "output")
 
     def splits(root: Path, variant: str, seed: int) -> Splits:
@@ -180,7 +180,10 @@ def shuffled(name: str, data: ImageSet) -> Task:
 
 
 def masked(name: str, data: ImageSet, model: str, epochs: int, lr: float) -> Task:
-    """Input-level: pixels on [0, 1] are multiplied by one fixed mask of e^z, z standard normal; the source saw none."""
+    """Input-level: pixels in [0, 1] multiplied by a fixed mask e^z, z standard normal (paper, figure 1, case 2).
+
+    The source model is trained without the mask.
+    """
     mask = torch.randn(data.shape, generator=generator(0, "mask", name)).exp()
     return replace(
         _task(name, data, "input"),
@@ -191,7 +194,7 @@ def masked(name: str, data: ImageSet, model: str, epochs: int, lr: float) -> Tas
 
 
 def regrouped(name: str, data: ImageSet, before: Groups, after: Groups, epochs: int, lr: float) -> Task:
-    """Feature-level: each superclass has other subclasses in the target than it had in the source."""
+    """Feature-level: each superclass has other subclasses in the target than in the source, as in Living-17."""
     source = Source(
         data=f"{name}/{RECIPE}",
         load=lambda root: regroup(data.source_pool(root), before),
@@ -213,10 +216,10 @@ def paired(
     epochs: int,
     lr: float,
 ) -> Task:
-    """Input-level, 100 classes of two digits side by side; `counts` pairs a class to tune, to validate and to test.
+    """Input-level: 100 classes of two corrupted images side by side.
 
-    The originals of a digit are cut first: `originals` for the tuning and the validation pairs, the rest for the test
-    pairs, so no original is in two splits. Each original was corrupted once.
+    ``counts`` are the tuning, validation and test pairs per class. The originals of each class are split before they
+    are paired, into ``originals`` for tuning and validation and the rest for the test, so the splits share no original.
     """
 
     def source_set(pool: Callable[[Path], Split], per_class: int) -> Callable[[Path], Split]:

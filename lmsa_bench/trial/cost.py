@@ -1,7 +1,9 @@
-"""What an update costs, counted and not timed: floating-point operations and bytes of one step."""
+"""What training costs, counted and not timed: floating-point operations, and bytes of one step."""
 
 import copy
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +16,14 @@ from lmsa_bench.models import LayeredModel
 
 
 class Cost(NamedTuple):
-    """FLOPs and operators of one update step, and its bytes beside the model: activations kept, gradients, moments."""
+    """One update step: FLOPs, operators, and the bytes that it keeps beside the model and its input.
+
+    Kept are activations for backward, gradients and the update's state (Adam's moments): without the temporaries, so a
+    lower bound of what the step needs.
+    """
 
     flops: int
-    bytes: int
+    kept_bytes: int
     operators: int
 
 
@@ -66,6 +72,21 @@ class _Kept:
             self.peak = max(self.peak, self.bytes)
 
 
+@contextmanager
+def _aside(device: torch.device) -> Iterator[None]:
+    """Around what is only counted: the random numbers of torch are after it what they were before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def of_work(work: Callable[[], object], device: torch.device) -> int:
+    """The FLOPs of this work, which changes nothing that lasts."""
+    flops = _Flops()
+    with _aside(device), flops:
+        work()
+    return flops.total
+
+
 def of_step(
     model: LayeredModel,
     update: Callable[[LayeredModel], Update],
@@ -73,16 +94,90 @@ def of_step(
     target: Tensor,
     layers: Sequence[int],
     start: int,
+    rest: bool = False,
 ) -> Cost:
     """Counts one step on a copy of the model, which is thrown away; it also warms the kernels up before any clock."""
     model = copy.deepcopy(model)
-    model.tune_only(layers)
+    model.tune_only(layers, rest)
     stepper = update(model)
     own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
     kept = _Kept(own | {x.untyped_storage()._cdata})
     flops = _Flops()
-    with flops, torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda held: held.tensor):
+    with _aside(x.device), flops, torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda held: held.tensor):
         stepper.step(x, target, layers, start)
-    gradients = sum(p.nbytes for n in layers for p in model.parameters_of(n))
-    moments = sum(v.nbytes for state in stepper.optimizer.state.values() for v in state.values())
-    return Cost(flops.total, kept.peak + gradients + moments, flops.operators)
+    gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    return Cost(flops.total, kept.peak + gradients + _nbytes(_state_of(stepper)), flops.operators)
+
+
+def _state_of(stepper: Update) -> dict[str, Any]:
+    """The update's state, as far as its class tells it."""
+    return stepper.state_dict() if hasattr(stepper, "state_dict") else {}
+
+
+def _nbytes(value: Any) -> int:
+    """The bytes of all tensors in nested plain values."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_nbytes, value.values()))
+    return sum(map(_nbytes, value)) if isinstance(value, list | tuple) else 0
+
+
+def peak_of_step(
+    model: LayeredModel,
+    update: Callable[[LayeredModel], Update],
+    x: Tensor,
+    target: Tensor,
+    layers: Sequence[int],
+    start: int,
+    rest: bool = False,
+) -> int:
+    """The bytes that the allocator hands out at the highest in a step, beside the model and its input.
+
+    It is the second step of a copy, so that the first one has made moments and gradients, which count.
+    """
+
+    def steps() -> Iterator[None]:
+        own = copy.deepcopy(model)
+        own.tune_only(layers, rest)
+        yield
+        stepper = update(own)
+        stepper.step(x, target, layers, start)
+        yield
+        stepper.step(x, target, layers, start)
+
+    with _aside(x.device):
+        return _peak_on_gpu(steps(), x.device) if x.device.type == "cuda" else _peak_on_cpu(steps())
+
+
+def _peak_on_gpu(steps: Iterator[None], device: torch.device) -> int:
+    next(steps)
+    before = torch.cuda.memory_allocated(device)
+    next(steps)
+    torch.cuda.reset_peak_memory_stats(device)
+    next(steps, None)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _peak_on_cpu(steps: Iterator[None]) -> int:
+    # Its library would write each start and stop to stderr. The copy is made and dropped inside: the profiler warns of
+    # memory that it did not see allocated.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    names = ("copied", "measured")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        next(steps)
+        for name in names:
+            with torch.profiler.record_function(name):
+                next(steps, None)
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    copied, measured = (next(e.start_ns() for e in events if e.name() == name) for name in names)
+    allocated = before = peak = 0
+    for event in events:
+        if event.name() == "[memory]":
+            allocated += event.nbytes()
+            if event.start_ns() < copied:
+                before = allocated
+            elif event.start_ns() >= measured:
+                peak = max(peak, allocated)
+    return peak - before

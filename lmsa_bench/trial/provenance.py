@@ -5,7 +5,10 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from lmsa_bench.errors import PACKAGE, without_password
 from lmsa_bench.trial.spec import Value
@@ -35,10 +38,30 @@ def of_process() -> dict[str, Value]:
     return facts
 
 
+def of_machine(device: str) -> dict[str, Value]:
+    """What runs a trial: its device, the CPU's model and instruction set. Another kind may round otherwise."""
+    from torch.backends import cpu
+
+    return {"device": device, "cpu": _cpu(), "instructions": cpu.get_cpu_capability()}
+
+
+@cache
+def _cpu() -> str:
+    """The CPU's model name, as far as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
 def _command() -> str:
     """The command line as a user types it; a script's or notebook's is its own."""
     module = sys.modules["__main__"].__spec__
-    program = ["python", "-m", module.name.removesuffix(".__main__")] if module is not None else sys.argv[:1]
+    program = (
+        ["python", "-m", module.name.removesuffix(".__main__")] if module is not None else [Path(sys.argv[0]).name]
+    )
     return " ".join([*program, *sys.argv[1:]])
 
 

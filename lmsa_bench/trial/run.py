@@ -1,23 +1,32 @@
 """One trial from its first epoch, or its last checkpoint, to its result."""
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from lmsa_bench.control.criteria import Batch
+from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import cross_entropy
+from lmsa_bench.control.updates import unsaved
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Splits, Task
-from lmsa_bench.trial import checkpoint, cost
+from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial.clock import Clock
+from lmsa_bench.trial.meter import Meter, Spent
 from lmsa_bench.trial.samples import EVALUATION_BATCH, Samples
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+from lmsa_bench.trial.state import Best, State, origin, other_origin
+
+_STATE = TypeAdapter(State)
 
 
 @torch.no_grad()
@@ -29,39 +38,6 @@ def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
         totals += torch.stack([cross_entropy(output, y).double().sum(), (output.argmax(1) == y).double().sum()])
     loss, correct = (totals / len(samples)).tolist()
     return loss, correct
-
-
-@dataclass
-class Best:
-    """The best epoch so far by validation; its test figures are there where the trial asks for curves."""
-
-    best_epoch: int
-    val_accuracy: float
-    val_loss: float
-    test_accuracy: float | None
-    test_loss: float | None
-
-    @classmethod
-    def of(cls, record: EpochRecord) -> "Best":
-        """What is kept of an epoch's record."""
-        return cls(record.epoch, record.val_accuracy, record.val_loss, record.test_accuracy, record.test_loss)
-
-
-@dataclass
-class State:
-    """How far a run is, in plain values: with parameters and optimiser it is the checkpoint."""
-
-    epoch: int = 0
-    layers: tuple[int, ...] = ()  # that are tuned now
-    scores: dict[str, list[float]] = field(default_factory=dict)
-    best: Best | None = None
-    seconds: float = 0.0  # of training
-    flops: int = 0
-    bytes: int = 0
-    diverged: bool = False
-
-
-_STATE = TypeAdapter(State)
 
 
 class Run:
@@ -81,114 +57,166 @@ class Run:
         device: torch.device,
         provenance: Mapping[str, Value] | None = None,
     ) -> None:
-        self.trial, self.method, self.folder, self.device = trial, method, folder, device
+        self.trial, self.method, self.folder = trial, method, folder
         self.provenance = dict(provenance or {})
-        self.origin = {name: self.provenance.get(name) for name in ("data", "source")}  # a checkpoint of others is none
+        self.origin = origin(trial, device, self.provenance)
         self.model = model.to(device).eval()
         self.model.requires_grad_(False)
         self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
         self.steps = math.ceil(len(self.train) / trial.batch_size)
         self.update = method.update(self.model) if method.update else None
-        self.state = State()
-        # The best epoch's parameters of every layer that was ever tuned; a layer's own source values until then.
-        self.best_parameters: dict[int, list[Tensor]] = {}
+        self.cannot_resume = unsaved(type(self.update)) if self.update is not None else None
+        self.parameters = dict(self.model.named_parameters())
+        self.clock, self.state = Clock(device), State()
+        self.meter = Meter(trial, task, method, self.model, self.update, device)
+        self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
+        # The best epoch's values of all parameters that were ever tuned; a parameter's source values until then.
+        self.best_parameters: dict[str, Tensor] = {}
+        self._ended: TrialResult | None = None
         self._resume()
 
     def epochs(self) -> Iterator[EpochRecord]:
         """The records of the epochs that are left; the checkpoint after one is written when the next is requested."""
         if self.update is None:
             self._select(0)
-            loss, accuracy = evaluate(self.model, self.val)
+            loss, accuracy = self._evaluate(self.val)
             yield self._keep_best(self._record(0, None, 0.0, self.state.layers, loss, accuracy))
             return
         saved = time.monotonic()
         while self.state.epoch < self.trial.epochs and not self.state.diverged:
             yield self._epoch(self.state.epoch + 1)
             if time.monotonic() - saved >= checkpoint.SECONDS:
-                self._save()
+                self.save()
                 saved = time.monotonic()
 
     def result(self) -> TrialResult:
         """The end of the trial: the test figures of the best epoch by validation, or that it diverged."""
-        state, best = self.state, self.state.best
-        ended = TrialResult(
-            self.trial.id,
-            "diverged",
-            f"loss not finite in epoch {state.epoch}",
-            test_size=len(self.test),
-            seconds=state.seconds,
-            flops=state.flops,
-            bytes=state.bytes,
-            scores=state.scores,
-            provenance=self.provenance,
-        )
+        if self._ended is None:
+            self._ended = self._end()
+        return self._ended
+
+    def was_interrupted(self) -> None:
+        """Remarks that this trial, of which there are records, starts anew where its update cannot be resumed."""
+        if self.cannot_resume:
+            self._remark(f"cannot resume: {self.cannot_resume}")
+
+    def save(self) -> None:
+        """Writes a checkpoint, unless the update cannot be resumed."""
+        assert self.update is not None
+        if self.cannot_resume:
+            return
+        tensors = {
+            "parameters": {name: self.parameters[name].detach() for name in self.best_parameters},
+            "best_parameters": self.best_parameters,
+            "update": self.update.state_dict(),
+            "origin": self.origin,
+        }
+        checkpoint.save(self.folder, asdict(self.state) | tensors)
+
+    def _end(self) -> TrialResult:
+        state, best, loss = self.state, self.state.best, None
         if state.diverged:
-            return ended
+            return state.ended(self.trial.id, len(self.test), self.provenance)
         assert best is not None
+        if self.update is not None:
+            if missed := self.method.every.missed(state.epoch, self.steps):
+                self._remark(missed)
+            loss = self._evaluate(self.train)[0]
         if best.test_accuracy is None:
             self._restore(self.best_parameters)
-            best.test_loss, best.test_accuracy = evaluate(self.model, self.test)
-        return replace(ended, status="finished", reason="", **asdict(best))
+            best.test_loss, best.test_accuracy = self._evaluate(self.test)
+        ended = state.ended(self.trial.id, len(self.test), self.provenance)
+        known = loss if loss is not None and math.isfinite(loss) else None
+        return replace(ended, status="finished", reason="", final_train_loss=known, **asdict(best))
 
     def _epoch(self, epoch: int) -> EpochRecord:
         assert self.update is not None
-        state, tuned, total = self.state, set[int](), torch.zeros((), dtype=torch.float64, device=self.device)
+        state, tuned, total = self.state, set[int](), torch.zeros((), dtype=torch.float64, device=self.train.device)
         order = torch.randperm(len(self.train), generator=generator(self.trial.seed, "order", epoch))
-        losses = []
-        started = self._clock()
-        for i, indices in enumerate(order.split(self.trial.batch_size)):
-            step = (epoch - 1) * self.steps + i
+        losses, costs, accuracies = [], list[Spent](), dict[int, float]()
+        self.clock.start()
+        for step, indices in enumerate(order.split(self.trial.batch_size), (epoch - 1) * self.steps):
             if self.method.every.due(step, self.steps):
                 self._select(step)
-            if step == 0:
-                started += self._count_cost(indices)
+            costs.append(self._cost(indices))
             x, y = self.train.take(indices)
             losses.append(self.update.step(x, y, state.layers, self.train.start))
             total += losses[-1].double() * len(y)
             tuned |= set(state.layers)
+            done = step + 1
+            if self.trial.curves and done & step == 0 and done < epoch * self.steps:  # a power of two
+                with self.clock.stopped():
+                    accuracies[done] = self._evaluate(self.test)[1]
         train_loss = (total / len(self.train)).item()
-        seconds = self._clock() - started
-        val_loss, val_accuracy = evaluate(self.model, self.val)
+        seconds = self.clock.seconds()
+        val_loss, val_accuracy = self._evaluate(self.val)
         state.epoch, state.seconds = epoch, state.seconds + seconds
         state.diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
-        record = self._record(epoch, train_loss, seconds, tuple(sorted(tuned)), val_loss, val_accuracy)
+        record = self._record(epoch, train_loss, seconds, tuple(sorted(tuned)), val_loss, val_accuracy, costs)
         if self.trial.curves:
-            record = replace(record, step_losses=tuple(torch.stack(losses).tolist()))
+            assert record.test_accuracy is not None
+            accuracies[epoch * self.steps] = record.test_accuracy
+            steps, values = zip(*accuracies.items(), strict=True)
+            lost = tuple(torch.stack(losses).tolist())
+            record = replace(record, step_losses=lost, accuracy_steps=steps, step_accuracies=values)
         return record if state.diverged else self._keep_best(record)
 
     def _select(self, step: int) -> None:
         # From the source images, whatever is cached: a criterion scores every layer.
-        seed = self.trial.seed
+        seed, looked = self.trial.seed, list[bool]()
         order = torch.randperm(len(self.train), generator=generator(seed, "tuning batches", step))
-        batches = self.train.batches(order, self.trial.batch_size)
-        layers, scores = self.method.select(self.model, batches, step, generator(seed, "select", step))
+
+        def batches() -> Iterator[Batch]:
+            looked.append(True)
+            yield from self.train.batches(order, self.trial.batch_size)
+
+        def select(model: LayeredModel) -> Selection:
+            return self.method.select(model, batches(), step, generator(seed, "select", step))
+
+        layers, scores = select(self.model)
         self.state.layers = layers
         if scores:
             self.state.scores = scores
+        if looked:
+            with self.clock.stopped():
+                counted = self.meter.selection(self.train, lambda: select(copy.deepcopy(self.model)))
+                self.state.selection_flops += counted
         if self.update is not None:
-            for n in layers:
-                self.best_parameters.setdefault(n, self._copy(n))
             self._tune()
 
     def _tune(self) -> None:
-        self.model.tune_only(self.state.layers)
-        if self.method.every.count is None and min(self.state.layers) > 0:
-            for samples in (self.train, self.val, self.test) if self.trial.curves else (self.train, self.val):
-                samples.advance(self.model, min(self.state.layers))
+        state, method = self.state, self.method
+        self.model.tune_only(state.layers, method.rest)
+        for name, parameter in self.parameters.items():
+            if parameter.requires_grad and name not in self.best_parameters:
+                self.best_parameters[name] = parameter.detach().clone()
+        lowest = min(state.layers)
+        if method.every.count is not None or method.rest or lowest == 0:
+            return  # nothing may be cached below a parameter that can change
+        with self.clock.stopped():
+            for samples in (self.val, self.test) if self.trial.curves else (self.val,):
+                state.evaluation_flops += self._advance(samples, lowest)
+            ahead = self.meter.one_pass(self.train, lowest)
+        self.train.advance(self.model, lowest)
+        state.state_flops += ahead if self.train.start == lowest else 0
 
-    def _count_cost(self, indices: Tensor) -> float:
-        """Counts the first step, and returns the seconds that this took, which are not the method's."""
-        assert self.method.update is not None
-        started = self._clock()
-        x, y = self.train.take(indices)
-        counted = cost.of_step(self.model, self.method.update, x, y, self.state.layers, self.train.start)
-        self.state.flops, self.state.bytes = counted.flops, counted.bytes
-        return self._clock() - started
+    def _advance(self, samples: Samples, lowest: int) -> int:
+        """Keeps the states below the lowest tuned layer, where they fit; returns the FLOPs of that."""
+        flops = self.meter.one_pass(samples, lowest)
+        samples.advance(self.model, lowest)
+        return flops if samples.start == lowest else 0
 
-    def _clock(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+    def _cost(self, indices: Tensor) -> Spent:
+        """What the next step costs; the clock stops where that is not known yet."""
+        key = (self.state.layers, len(indices))
+        if key not in self.costs:
+            with self.clock.stopped():
+                self.costs[key] = self.meter.step(self.train, indices, self.state.layers)
+        return self.costs[key]
+
+    def _evaluate(self, samples: Samples) -> tuple[float, float]:
+        self.state.evaluation_flops += self.meter.one_pass(samples)
+        return evaluate(self.model, samples)
 
     def _record(
         self,
@@ -198,8 +226,14 @@ class Run:
         layers: tuple[int, ...],
         val_loss: float,
         val_accuracy: float,
+        costs: list[Spent] | None = None,
     ) -> EpochRecord:
-        test = evaluate(self.model, self.test) if self.trial.curves else (None, None)
+        test_loss, test_accuracy = self._evaluate(self.test) if self.trial.curves else (None, None)
+        columns = list(zip(*(costs or [Spent(0, 0, 0)]), strict=True))
+        flops, kept, peak = sum(columns[0]), max(columns[1]), max(columns[2])
+        self.state.flops += flops
+        self.state.kept_bytes = max(self.state.kept_bytes, kept)
+        self.state.peak_bytes = max(self.state.peak_bytes, peak)
         return EpochRecord(
             self.trial.id,
             epoch,
@@ -207,47 +241,45 @@ class Run:
             val_loss,
             val_accuracy,
             seconds,
-            self.state.bytes,
+            kept,
             layers,
             time.time(),
-            *test,
+            test_loss,
+            test_accuracy,
+            peak_bytes=peak,
+            flops=flops,
         )
 
     def _keep_best(self, record: EpochRecord) -> EpochRecord:
         best = self.state.best
         if best is None or record.stopping_key < (-best.val_accuracy, best.val_loss, best.best_epoch):
             self.state.best = Best.of(record)
-            self.best_parameters = {n: self._copy(n) for n in self.best_parameters}
+            self.best_parameters = {name: self.parameters[name].detach().clone() for name in self.best_parameters}
         return record
 
-    def _copy(self, n: int) -> list[Tensor]:
-        return [p.detach().clone() for p in self.model.parameters_of(n)]
-
     @torch.no_grad()
-    def _restore(self, values: Mapping[int, list[Tensor]]) -> None:
-        for n, tensors in values.items():
-            for parameter, value in zip(self.model.parameters_of(n), tensors, strict=True):
-                parameter.copy_(value)
+    def _restore(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.parameters[name].copy_(value)
 
-    def _save(self) -> None:
-        assert self.update is not None
-        tensors = {
-            "parameters": {n: [p.detach() for p in self.model.parameters_of(n)] for n in self.best_parameters},
-            "best_parameters": self.best_parameters,
-            "optimizer": self.update.optimizer.state_dict(),
-            "origin": self.origin,
-        }
-        checkpoint.save(self.folder, asdict(self.state) | tensors)
+    def _remark(self, text: str) -> None:
+        if text not in self.state.remarks:
+            self.state.remarks += (text,)
 
     def _resume(self) -> None:
-        saved = checkpoint.load(self.folder, self.device)
+        saved = checkpoint.load(self.folder, self.train.device)
         if saved is None or self.update is None:
             return
         with checkpoint.fitting(self.folder):
-            if saved.pop("origin") != self.origin:
+            if differs := other_origin(saved.pop("origin"), self.origin):
+                self._remark(differs)
                 return
-            self.update.optimizer.load_state_dict(saved.pop("optimizer"))
+            if self.cannot_resume:
+                return
+            self.update.load_state_dict(saved.pop("update"))
             parameters, self.best_parameters = saved.pop("parameters"), saved.pop("best_parameters")
             self.state = _STATE.validate_python({field.name: saved.pop(field.name) for field in fields(State)})
+            reached = replace(self.state)
             self._tune()
+            self.state = reached  # what was counted for the states anew was counted before
             self._restore(parameters)

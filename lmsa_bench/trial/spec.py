@@ -2,15 +2,26 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Predicate
 
-PROTOCOL = 1  # raised whenever the same trial would give other records: splits, defaults, early stopping
+PROTOCOL = 2  # raised whenever the same trial would give other records: splits, defaults, early stopping
+
+
+def not_negative(loss: float) -> bool:
+    """At least 0, infinite or nan, as losses are where a trial diverges."""
+    return not loss < 0
+
 
 Int64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # as the table of results holds it
+Count = Annotated[Int64, Ge(0)]
+Fraction = Annotated[float, Ge(0), Le(1), Predicate(math.isfinite)]
+Amount = Annotated[float, Ge(0), Predicate(math.isfinite)]
+Loss = Annotated[float, Predicate(not_negative)]
 Value = bool | int | float | str | None
 
 
@@ -40,27 +51,27 @@ class Trial:
     method: str
     hparams: Mapping[str, Value]  # complete: the factory's defaults are filled in
     seed: Int64
-    epochs: Int64
-    batch_size: int = 64
+    epochs: Count
+    batch_size: Annotated[Int64, Ge(1)] = 64
     curves: bool = False  # also look at the test split after each epoch, and keep every step's loss
-    code: str = ""  # hash of the plugin files that define the task, the model or the method
     protocol: Int64 = PROTOCOL
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task's factory; complete, its variants apart
     weights: str = "pretrain"  # where the source model comes from: pretrain, hub or a file's path
+    weights_sha256: str = ""  # of that file, by which the trial is named wherever it lies
 
     @property
     def id(self) -> str:
-        return _hash(asdict(self))
+        return _hash(self._identity())
 
     @property
     def configuration(self) -> str:
         """The id of what all seeds of this trial share."""
-        return _hash({name: value for name, value in asdict(self).items() if name != "seed"})
+        return _hash({name: value for name, value in self._identity().items() if name != "seed"})
 
     @property
     def setting(self) -> str:
         """Equal for trials of the same task, variant, options and source weights."""
-        return canonical([self.task, self.variant, dict(self.options), self.weights])
+        return canonical([self.task, self.variant, dict(self.options), self.weights, self.weights_sha256])
 
     @property
     def label(self) -> str:
@@ -68,6 +79,10 @@ class Trial:
         task = f"{self.task}:{self.variant}" if self.variant else self.task
         shown = [f"{k}={self.hparams[k]:g}" for k in ("lr", "rho") if isinstance(self.hparams.get(k), float)]
         return " ".join([task, self.method, *shown, f"seed={self.seed}"])
+
+    def _identity(self) -> dict[str, Any]:
+        """All that the trial is named by: given weights count by what is in their file, not by its path."""
+        return asdict(self) | ({"weights": "file"} if self.weights_sha256 else {})
 
     def with_seed(self, seed: int) -> "Trial":
         """The same configuration at another seed."""
@@ -82,17 +97,21 @@ class EpochRecord:
     """What one epoch left: losses are means over samples, and seconds leave out every evaluation."""
 
     trial: str
-    epoch: Int64  # 1 is the first; 0 is the source model as it is
-    train_loss: Annotated[float, Metric("nats", "lower", "train_loss")] | None  # None where nothing is trained
-    val_loss: Annotated[float, Metric("nats", "lower", "val_loss")]
-    val_accuracy: Annotated[float, Metric("fraction", "higher", "val_accuracy")]
-    seconds: Annotated[float, Metric("s", "lower")]
-    bytes: Annotated[Int64, Metric("bytes", "lower")]
-    layers: tuple[Int64, ...]  # every layer that was tuned in this epoch (or chosen, where nothing is trained)
-    time: float  # seconds since 1970, when the epoch ended
-    test_loss: Annotated[float, Metric("nats", "lower", "test_loss")] | None = None
-    test_accuracy: Annotated[float, Metric("fraction", "higher", "test_accuracy")] | None = None
-    step_losses: tuple[float, ...] = ()  # where the trial asks for curves
+    epoch: Count  # 1 is the first; 0 is the source model as it is
+    train_loss: Annotated[Loss, Metric("nats", "lower", "train_loss")] | None  # None where nothing is trained
+    val_loss: Annotated[Loss, Metric("nats", "lower", "val_loss")]
+    val_accuracy: Annotated[Fraction, Metric("fraction", "higher", "val_accuracy")]
+    seconds: Annotated[Amount, Metric("s", "lower")]
+    kept_bytes: Annotated[Count, Metric("bytes", "lower")]  # highest of the steps, as in the result
+    layers: tuple[Count, ...]  # every layer that was tuned in this epoch (or chosen, where nothing is trained)
+    time: Amount  # seconds since 1970, when the epoch ended
+    test_loss: Annotated[Loss, Metric("nats", "lower", "test_loss")] | None = None
+    test_accuracy: Annotated[Fraction, Metric("fraction", "higher", "test_accuracy")] | None = None
+    step_losses: tuple[Loss, ...] = ()  # where the trial asks for curves, and so are the next two
+    accuracy_steps: tuple[Count, ...] = ()  # counted from 1 through all epochs: the powers of two, and the epoch's last
+    step_accuracies: tuple[Fraction, ...] = ()  # of the test after each of these steps, fractions
+    peak_bytes: Annotated[Count, Metric("bytes", "lower")] = 0  # highest of the steps, as in the result
+    flops: Annotated[Count, Metric("FLOPs", "lower", "flops")] = 0  # of all update steps of the epoch
 
     @property
     def stopping_key(self) -> tuple[float, float, int]:
@@ -107,17 +126,30 @@ class TrialResult:
     trial: str
     status: Literal["finished", "diverged", "failed"]
     reason: str = ""
-    best_epoch: Annotated[Int64, Metric("epoch", "neither", "best_epoch")] | None = None
-    val_accuracy: Annotated[float, Metric("fraction", "higher", "best_val_accuracy")] | None = None
-    val_loss: Annotated[float, Metric("nats", "lower", "best_val_loss")] | None = None
-    test_accuracy: Annotated[float, Metric("fraction", "higher", "best_test_accuracy")] | None = None
-    test_loss: Annotated[float, Metric("nats", "lower", "best_test_loss")] | None = None
-    test_size: Int64 = 0
-    seconds: Annotated[float, Metric("s", "lower", "total_seconds")] = 0.0  # training alone
-    flops: Annotated[Int64, Metric("FLOPs", "lower")] = 0  # of the first update step
-    bytes: Annotated[Int64, Metric("bytes", "lower", "bytes")] = 0  # highest of the epochs
+    best_epoch: Annotated[Count, Metric("epoch", "neither", "best_epoch")] | None = None
+    val_accuracy: Annotated[Fraction, Metric("fraction", "higher", "best_val_accuracy")] | None = None
+    val_loss: Annotated[Loss, Metric("nats", "lower", "best_val_loss")] | None = None
+    test_accuracy: Annotated[Fraction, Metric("fraction", "higher", "best_test_accuracy")] | None = None
+    test_loss: Annotated[Loss, Metric("nats", "lower", "best_test_loss")] | None = None
+    test_size: Count = 0
+    # Mean over the tuning set with the last epoch's parameters; None where nothing is trained.
+    final_train_loss: Annotated[Loss, Metric("nats", "lower", "final_train_loss")] | None = None
+    # Training alone: update steps, selection, and the tuning states below the tuned layers.
+    seconds: Annotated[Amount, Metric("s", "lower", "total_seconds")] = 0.0
+    flops: Annotated[Count, Metric("FLOPs", "lower", "total_flops")] = 0  # of all update steps
+    selection_flops: Annotated[Count, Metric("FLOPs", "lower", "selection_flops")] = 0  # of scoring layers
+    # Of the passes that compute the tuning states below the tuned layers.
+    state_flops: Annotated[Count, Metric("FLOPs", "lower", "state_flops")] = 0
+    # Of all passes over val, test and, at the end, tuning samples that are outside ``seconds``.
+    evaluation_flops: Annotated[Count, Metric("FLOPs", "lower", "evaluation_flops")] = 0
+    # What a step keeps beside the model, highest of all steps: activations for backward, gradients, moments; a lower
+    # bound of what the step needs.
+    kept_bytes: Annotated[Count, Metric("bytes", "lower", "kept_bytes")] = 0
+    # The allocator's highest during a step, beside the model and its input: of a full batch, highest of all steps.
+    peak_bytes: Annotated[Count, Metric("bytes", "lower", "peak_bytes")] = 0
     scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
     provenance: Mapping[str, Value] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # what a reader of the result should know of how the trial went
 
 
 def metrics_of(kind: type[EpochRecord] | type[TrialResult]) -> dict[str, Metric]:

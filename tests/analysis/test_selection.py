@@ -1,3 +1,4 @@
+import json
 import math
 
 import pyarrow as pa
@@ -6,8 +7,10 @@ from hand_made import entry, suite_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.selection import cells, outcomes
 from lmsa_bench.errors import UserError
+from lmsa_bench.report.tables import render
 from lmsa_bench.results.table import rows
 
 
@@ -109,6 +112,18 @@ def test_failed_trials_are_counted_with_their_reason():
     assert (cell.mean, cell.n, cell.seeds, cell.failed) == (0.6, 2, 3, {"out of memory": 1})
 
 
+def test_remarks_are_counted_over_all_trials_and_told_in_one_line():
+    made = [entry("t", "m", {"lr": lr}, s, [lr], remarks=("late",)) for lr in (0.1, 0.2) for s in (0, 1)]
+    made.append(entry("t", "m", {"lr": 0.1}, 2, status="diverged", remarks=("late", "restarted")))
+    cell = only_cell(made)
+    assert cell.remarks == {"late": 5, "restarted": 1}
+    others = [entry("u", "m", {"lr": 0.1}, s, remarks=("late",)) for s in (0, 1)]
+    text = render(report(suite_of({"row": [*made, *others]}), rows([*made, *others])), "table").decode()
+    assert "\nrow on t, u: 7 trials: late.\nrow on t: 1 trial: restarted.\n" in text
+    document = json.loads(render(report(suite_of({"row": made}), rows(made)), "json"))
+    assert document["rows"][0]["tasks"]["t"]["remarks"] == {"late": 5, "restarted": 1}
+
+
 def test_layers_of_the_best_epochs_are_counted():
     layers = [(3,), (0,), (3,)]
     cell = only_cell([entry("t", "m", {}, s, layers=chosen) for s, chosen in enumerate(layers)])
@@ -116,13 +131,13 @@ def test_layers_of_the_best_epochs_are_counted():
 
 
 def test_trials_of_other_suites_are_not_looked_at():
-    own, other = entry("t", "m", {}, 0, test=0.1), entry("t", "m", {}, 1, test=0.9, data="other", protocol=2)
+    own, other = entry("t", "m", {}, 0, test=0.1), entry("t", "m", {}, 1, test=0.9, data="other", protocol=1)
     (cell,) = cells(suite_of({"row": [own]}), rows([own, other]))
     assert (cell.mean, cell.n) == (0.1, 1)
 
 
 def test_protocols_and_data_are_not_mixed():
-    for change, text in (({"protocol": 2}, "protocols 1, 2"), ({"data": "other"}, "task t: .* different data")):
+    for change, text in (({"protocol": 1}, "protocols 1, 2"), ({"data": "other"}, "task t: .* different data")):
         entries = [entry("t", "m", {}, 0), entry("t", "m", {}, 1, **change)]
         with pytest.raises(UserError, match=text):
             only_cell(entries)

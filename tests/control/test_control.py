@@ -93,7 +93,7 @@ def test_position_equals_the_explicit_form_on_images():
         torch.testing.assert_close(columns, direction, rtol=1e-10, atol=1e-14)
 
 
-def test_position_of_a_vision_transformer_takes_patches_and_leaves_the_class_token():
+def test_position_uses_the_patches_of_a_vision_transformer_and_skips_the_class_token():
     torch.manual_seed(0)
     model = MODELS.get("small_vit")(10, (1, 8, 8)).double().eval()
     x, y = torch.rand(2, 1, 8, 8, dtype=torch.float64), torch.tensor([3, 7])
@@ -168,7 +168,7 @@ def test_rgn_and_batch_snr_by_hand():
         batch_snr(loss=half_square)(model, batches[:1])
 
 
-def test_criteria_leave_parameters_and_buffers_alone():
+def test_criteria_do_not_change_parameters_or_buffers():
     model, x, y = wrn()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for criterion in (predicted_loss(), rgn(), batch_snr()):
@@ -244,8 +244,8 @@ def test_msa_lowers_the_loss():
 
 def test_msa_can_reset_its_optimiser_on_each_batch():
     model, x, y = wrn()
-    kept, reset = MSA(model, lr=1e-3, rho=0.1), MSA(model, lr=1e-3, rho=0.1, reset_state=True)
-    for update, steps in ((kept, 10.0), (reset, 5.0)):
+    persistent, reset = MSA(model, lr=1e-3, rho=0.1), MSA(model, lr=1e-3, rho=0.1, reset_state=True)
+    for update, steps in ((persistent, 10.0), (reset, 5.0)):
         for _ in range(2):
             update.step(x, y, [3])
         assert {float(state["step"]) for state in update.optimizer.state.values()} == {steps}

@@ -35,7 +35,7 @@ def loss_of(thetas, x, y):
 @pytest.mark.parametrize("samples", [1, 2, 7])
 @pytest.mark.parametrize("n", range(3))
 @pytest.mark.parametrize("rho", [0.3, 10.0, 1e4])
-def test_one_step_of_eq_10_leaves_exactly_the_predicted_loss(samples, n, rho):
+def test_one_step_of_eq_10_gives_exactly_the_predicted_loss(samples, n, rho):
     thetas, x, y, _ = network(samples)
     layer = theory.linear_layer(thetas, x, y, n)
     updated = [*thetas[:n], thetas[n] + layer.r / rho, *thetas[n + 1 :]]  # eq. 13

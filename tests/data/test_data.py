@@ -1,4 +1,4 @@
-"""The data command: fetching from a server that cuts and lies, checking, and every kind of damaged file."""
+"""The data command: downloads that are interrupted or altered, verification, and every kind of damaged file."""
 
 import hashlib
 import subprocess
@@ -19,27 +19,27 @@ from lmsa_bench.tasks.published import CIFAR10, FASHION_MNIST, IMAGENET_C
 
 
 class Server(ThreadingHTTPServer):
-    """Serves bytes by path with Range requests; `cut` ends an answer after that many bytes; `asked` notes requests."""
+    """Serves bytes by path, with Range requests; ends a response after `cut` bytes; `requests` lists what it served."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.cut, self.ranges, self.asked = {}, None, True, []
+        self.files, self.cut, self.ranges, self.requests = {}, None, True, []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        server, wanted = self.server, self.headers.get("Range")
-        server.asked.append((self.path, wanted))
+        server, requested = self.server, self.headers.get("Range")
+        server.requests.append((self.path, requested))
         content = server.files.get(self.path)
         if content is None:
             self.send_error(404)
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and server.ranges else 0
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested and server.ranges else 0
         if start >= len(content):
             self.send_error(416)
             return
-        self.send_response(206 if wanted and server.ranges else 200)
+        self.send_response(206 if requested and server.ranges else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start : server.cut])
@@ -64,21 +64,21 @@ def md5(content):
 
 @pytest.fixture
 def small_cifar10(tmp_path, monkeypatch, server):
-    """The small CIFAR-10 as if it were the published one, on the server; returns its data set and bytes."""
+    """The small CIFAR-10 in place of the published one, on the server; returns its data set."""
     write_cifar10(tmp_path / "made")
     folder = tmp_path / "made" / CIFAR10.folder
     content = tar(tmp_path / "made" / "cifar-10-python.tar.gz", folder).read_bytes()
     sums = {name: md5((folder / name).read_bytes()) for name in CIFAR10.md5}
     archive = replace(CIFAR10.archives[0], size=len(content), checksums={"md5": md5(content)})
-    known = replace(CIFAR10, archives=(archive,), md5=sums)
-    monkeypatch.setitem(published.DATA_SETS, "cifar10", known)
-    monkeypatch.setattr("lmsa_bench.tasks.cifar.CIFAR10", known)
+    small = replace(CIFAR10, archives=(archive,), md5=sums)
+    monkeypatch.setitem(published.DATA_SETS, "cifar10", small)
+    monkeypatch.setattr("lmsa_bench.tasks.cifar.CIFAR10", small)
     server.files["/cifar-10-python.tar.gz"] = content
-    return known
+    return small
 
 
 def run(capsys, *arguments):
-    """The command's exit status and its one line of error."""
+    """Runs the command; returns its exit status and the last line of stderr."""
     status = exit_status(lambda: data.main([str(argument) for argument in arguments]))
     error = capsys.readouterr().err.strip().splitlines()
     return status, error[-1] if error else ""
@@ -90,18 +90,18 @@ def test_fetch_verify_prepare(tmp_path, small_cifar10, server, capsys):
     assert run(capsys, *command) == (0, "")
     assert small_cifar10.missing(root) == [] and not list((root / "downloads").glob("cifar*"))
     assert run(capsys, "verify", "cifar10", "--data", root) == (0, "")
-    assert run(capsys, *command) == (0, "") and len(server.asked) == 1  # what is there stays
+    assert run(capsys, *command) == (0, "") and len(server.requests) == 1  # present files are not fetched again
     assert run(capsys, "prepare", "cifar10", "--data", root) == (0, "")
     assert "unverified" not in arrow.identity([root / "cifar10" / "train.arrow"])
     assert len(arrow.read(root / "cifar10" / "train.arrow")) == 200
     assert data.main(["list", "--data", str(root)]) == 0
-    listed = capsys.readouterr().out
-    assert any(line.startswith("cifar10 ") and "there" in line for line in listed.splitlines())
-    assert "20 of 20 missing" in listed and "test.arrow" in listed
+    listing = capsys.readouterr().out
+    assert any(line.startswith("cifar10 ") and "present" in line for line in listing.splitlines())
+    assert "20 of 20 missing" in listing and "test.arrow" in listing
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_download_that_was_cut_goes_on(tmp_path, small_cifar10, server, capsys, ranges):
+def test_an_interrupted_download_resumes(tmp_path, small_cifar10, server, capsys, ranges):
     whole = len(server.files["/cifar-10-python.tar.gz"])
     server.cut, server.ranges = 5000, ranges
     command = ["fetch", "cifar10", "--data", tmp_path, "--url", server.url]
@@ -111,11 +111,11 @@ def test_a_download_that_was_cut_goes_on(tmp_path, small_cifar10, server, capsys
     assert part.stat().st_size == 5000
     server.cut = None
     assert run(capsys, *command) == (0, "")
-    assert [wanted for _, wanted in server.asked] == [None, "bytes=5000-"]
+    assert [requested for _, requested in server.requests] == [None, "bytes=5000-"]
     assert small_cifar10.missing(tmp_path) == []
 
 
-def test_a_download_that_is_whole_but_unnamed_is_only_checked(tmp_path, server):
+def test_a_complete_part_is_only_verified(tmp_path, server):
     server.files["/file"] = b"content"
     (tmp_path / "file.part").write_bytes(b"content")
     assert download.fetch(f"{server.url}/file", tmp_path / "file", {"md5": md5(b"content")}).read_bytes() == b"content"
@@ -133,31 +133,31 @@ def test_a_wrong_checksum_removes_the_download(tmp_path, small_cifar10, server, 
 def test_a_truncated_archive_without_a_checksum(tmp_path, small_cifar10, server, capsys):
     server.files["/cifar-10-python.tar.gz"] = server.files["/cifar-10-python.tar.gz"][:-3000]
     status, error = run(capsys, "fetch", "cifar10", "--data", tmp_path, "--url", server.url, "--no-verify")
-    assert status == 2 and "not a whole archive" in error
-    assert len(small_cifar10.missing(tmp_path)) == 7  # nothing half unpacked is taken for the data set
+    assert status == 2 and "not a complete archive" in error
+    assert len(small_cifar10.missing(tmp_path)) == 7  # a partly unpacked archive is not used
 
 
-def test_an_archive_left_behind_by_a_stopped_run_is_checked(tmp_path, small_cifar10, server, capsys):
-    left = tmp_path / "downloads" / "cifar-10-python.tar.gz"
-    left.parent.mkdir()
-    left.write_bytes(b"unverified")
+def test_an_archive_left_by_an_interrupted_run_is_verified(tmp_path, small_cifar10, server, capsys):
+    leftover = tmp_path / "downloads" / "cifar-10-python.tar.gz"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"unverified")
     command = ["fetch", "cifar10", "--data", tmp_path, "--url", server.url]
     status, error = run(capsys, *command)
-    assert status == 2 and "its md5 is" in error and not left.exists() and not server.asked
+    assert status == 2 and "its md5 is" in error and not leftover.exists() and not server.requests
     assert run(capsys, *command) == (0, "")
 
 
-def test_an_archive_that_would_leave_its_folder(tmp_path, small_cifar10, server, capsys):
-    made = tmp_path / "hostile.tar.gz"
-    with tarfile.open(made, "w:gz") as file:
+def test_an_archive_that_writes_outside_its_folder(tmp_path, small_cifar10, server, capsys):
+    hostile = tmp_path / "hostile.tar.gz"
+    with tarfile.open(hostile, "w:gz") as file:
         file.add(tmp_path / "made", "../../outside")
-    server.files["/cifar-10-python.tar.gz"] = made.read_bytes()
+    server.files["/cifar-10-python.tar.gz"] = hostile.read_bytes()
     status, error = run(capsys, "fetch", "cifar10", "--data", tmp_path / "a" / "b", "--url", server.url, "--no-verify")
-    assert status == 2 and "not a whole archive" in error and not (tmp_path / "a" / "outside").exists()
+    assert status == 2 and "not a complete archive" in error and not (tmp_path / "a" / "outside").exists()
 
 
 def test_single_files_are_placed_as_they_are(tmp_path, server, capsys):
-    names = [archive.holds[0] for archive in FASHION_MNIST.archives]
+    names = [archive.members[0] for archive in FASHION_MNIST.archives]
     server.files |= {f"/{name}": b"fashion" for name in names}
     status, error = run(capsys, "fetch", "fashion_mnist", "--data", tmp_path, "--url", server.url)
     assert status == 2 and "its md5 is" in error
@@ -168,7 +168,7 @@ def test_single_files_are_placed_as_they_are(tmp_path, server, capsys):
     assert (tmp_path / "FashionMNIST" / "raw" / names[1]).read_bytes() == b"fashion"
 
 
-def test_an_archive_of_class_folders_is_placed_by_corruption_and_sealed(tmp_path, monkeypatch, server, capsys):
+def test_an_archive_of_class_folders_is_unpacked_and_marked_as_verified(tmp_path, monkeypatch, server, capsys):
     small_imagenet(monkeypatch)
     for name in published.COMMON15[:3]:
         write_images(tmp_path / "noise" / name / "5", WNIDS, 9)
@@ -189,7 +189,7 @@ def test_an_archive_of_class_folders_is_placed_by_corruption_and_sealed(tmp_path
     "arguments, text",
     [
         (["fetch", "cifr10"], "unknown data set 'cifr10': did you mean 'cifar10'"),
-        (["fetch", "imagenet"], "no public address"),
+        (["fetch", "imagenet"], "not publicly downloadable"),
         (["fetch", "imagenet_c", "nois.tar"], "no file 'nois.tar': did you mean 'noise.tar'"),
         (["fetch", "cifar10", "--url", "http://127.0.0.1:9"], "unreachable"),
         (["verify", "cifar10"], "7 files are missing or wrong: get it with"),
@@ -197,7 +197,7 @@ def test_an_archive_of_class_folders_is_placed_by_corruption_and_sealed(tmp_path
         (["prepare", "cifar10_c"], "gaussian_noise.npy is missing"),
         (["prepare", "imagenet"], "train is missing"),
         (["prepare", "imagenet_c"], "gaussian_noise is missing"),
-        (["prepare", "fashion_mnist", "--no-verify"], "not offered"),
+        (["prepare", "fashion_mnist", "--no-verify"], "not supported"),
     ],
 )
 def test_a_users_mistake_is_one_line(tmp_path, capsys, arguments, text):
@@ -210,7 +210,7 @@ def test_a_missing_page_is_one_line(tmp_path, server, capsys):
     assert status == 2 and "returned 404" in error
 
 
-def test_a_re_encoded_copy_is_refused_until_asked_for(tmp_path, capsys):
+def test_a_re_encoded_copy_needs_no_verify(tmp_path, capsys):
     write_cifar10(tmp_path)
     status, error = run(capsys, "prepare", "cifar10", "--data", tmp_path)
     assert status == 2 and "its md5 is" in error and "--no-verify" in error

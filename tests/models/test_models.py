@@ -1,4 +1,4 @@
-"""A contract over every registered model, and the paper's cuts and counts."""
+"""What every registered model must satisfy, and the paper's cuts and parameter counts."""
 
 import copy
 
@@ -47,7 +47,7 @@ def test_no_parameter_belongs_to_two_layers(model):
     assert len(model.names) == len(model) == len(set(model.names))
 
 
-def test_tune_only_opens_one_layer(model):
+def test_tune_only_unfreezes_one_layer(model):
     model, _ = model
     last = len(model) - 1
     model.tune_only([last])
@@ -86,7 +86,7 @@ def test_wrn_has_robustbench_key_names_and_freezes_its_last_norm():
     assert [p.shape for p in model.parameters_of(3)] == [(10, 640), (10,)]
 
 
-def test_a_depth_that_no_wide_resnet_has():
+def test_an_invalid_depth_of_a_wide_resnet():
     from lmsa_bench.models.wide_resnet import wide_resnet
 
     with pytest.raises(ValueError, match="6k"):

@@ -50,6 +50,8 @@ def curve(task, method, seed, epochs=3):
             1.0,
             0.4 + epoch / 10 + seed / 50,
             (1.0, 0.8, 0.6, 0.4) if epoch else (),
+            ((1, 2, 4), (8,), (12,))[epoch - 1] if epoch else (),
+            ((0.3, 0.4, 0.5 + seed / 50), (0.6 + seed / 50,), (0.7 + seed / 50,))[epoch - 1] if epoch else (),
         )
         for epoch in (range(1, epochs + 1) if epochs else [0])
     ]
@@ -119,6 +121,8 @@ def test_what_the_layers_figure_shows():
     assert [label.get_text() for label in top.get_xticklabels()] == ["0", "1", "2"]
     # Seeds .5 and .52: 51 %.
     assert [bar.get_height() for bar in top.patches] == pytest.approx([51.0, 61.0, 71.0])
+    assert [bar.get_height() for bar in figure.axes[2].patches[:3]] == pytest.approx([1.0, 0.9, 0.8])
+    assert figure.axes[2].get_ylabel() == "Tuning loss after training (nats)"
     assert top.get_ylabel() == "Test accuracy (%)" and "n = 2 seeds" in figure.get_suptitle()
 
 
@@ -134,13 +138,28 @@ def test_heat_map_values_are_scaled_and_the_best_is_marked():
 
 def test_curves_count_steps_and_training_seconds():
     trial = Trial("noise", "", "fast", {}, 0, 2)
-    epochs = (Epoch(2.0, 0.5, [float(i) for i in range(150)]), Epoch(3.0, 0.6, [150.0] * 50))
+    epochs = (
+        Epoch(2.0, 0.5, [float(i) for i in range(150)], [(1, 0.3), (150, 0.5)]),
+        Epoch(3.0, 0.6, [150.0] * 50, [(200, 0.6)]),
+    )
     found = Measured(trial, 0.5, 1.0, 0.5, 1.0, (0,), (), epochs)
-    # 200 steps in 100 points: the first is steps 1 and 2, at 1.5, of losses 0 and 1.
+    # Steps 1 to 32 are points of their own, of losses 0 to 31; then come means over 2 and more, as in 33 and 34.
     points = training_figures._losses(found)
-    assert (len(points), points[0], points[-1]) == (100, (1.5, 0.5), (199.5, 150.0))
+    assert points[:33] == [*((i + 1, float(i)) for i in range(32)), (33.5, 32.5)]
+    assert len(points) < 80 and points[-1][1] == 150.0 and sum(x for x, _ in points[:32]) == 16 * 33
     assert training_figures._by_second(found) == [(2.0, 50.0), (5.0, 60.0)]
-    assert training_figures._by_epoch(found) == [(1, 50.0), (2, 60.0)]
+    assert training_figures._by_step(found) == [(1, 30.0), (150, 50.0), (200, 60.0)]
+
+
+def test_curves_are_against_steps_on_an_axis_of_logarithms():
+    suite, table = curves()
+    figure = FIGURES["curves"].draw(report(replace(suite, figures=("curves",)), table))
+    loss, accuracy, seconds = figure.axes[:3]
+    assert [axes.get_xscale() for axes in (loss, accuracy, seconds)] == ["log", "log", "linear"]
+    fast = next(line for line in accuracy.lines if line.get_label() == "fast")
+    assert list(fast.get_xdata()) == [1, 2, 4, 8, 12]
+    assert list(fast.get_ydata()) == pytest.approx([30.0, 40.0, 51.0, 61.0, 71.0])
+    assert len(next(line for line in loss.lines if line.get_label() == "fast").get_xdata()) == 12
 
 
 def test_the_average_of_the_ablation_is_over_tasks():

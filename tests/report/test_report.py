@@ -79,7 +79,7 @@ def test_rows_are_sorted_by_average_rank_and_the_best_are_marked(made):
 
 def test_selected_hyper_parameters_and_layers_are_shown(made):
     text = text_of(made)
-    assert "good    lr=0.1  lr=0.1" in text
+    assert "good    lr=0.1!  lr=0.1!" in text and "(! at an end of its grid)" in text
     assert "good    0-1 (2/2)  3 (2/2)" in text
 
 

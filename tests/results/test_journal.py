@@ -8,6 +8,7 @@ import pytest
 from hand_made import entry, write
 
 from lmsa_bench.errors import UserError
+from lmsa_bench.object_store import Storage
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.table import SCHEMA, Entry, rows
 
@@ -126,3 +127,24 @@ def test_the_stamp_changes_with_the_records_and_the_result(journal):
     stamps.append(journal.stamp(made.trial.id))
     assert len(set(stamps)) == 4
     assert journal.stamp(made.trial.id) == stamps[-1]
+
+
+def test_a_trial_that_is_forgotten_is_gone_from_the_object_store_and_its_code_is_there(tmp_path):
+    made = entry("t", "m", {}, 0, facts={"trial_code": "c0de"})
+    for folder in ("code", f"trials/{made.trial.id}"):  # which a bucket needs not
+        (tmp_path / "bucket/results" / folder).mkdir(parents=True)
+    uri = (tmp_path / "bucket/results").as_uri()
+    first = Journal(tmp_path / "one", Storage(uri), make=True)
+    write(first, made)
+    first.add_code("c0de", {"m.py": "1"})
+    first.push(made.trial.id)
+    second = Journal(tmp_path / "two", Storage(uri), make=True)
+    second.refresh()
+    assert second.entry(made.trial.id) == made and second.code("c0de") == {"m.py": "1"}
+    second.forget(made.trial.id, "another")
+    assert second.result(made.trial.id) is not None  # another process has run it anew
+    second.forget(made.trial.id, "c0de")
+    third = Journal(tmp_path / "three", Storage(uri), make=True)
+    third.refresh()
+    assert third.entry(made.trial.id) == Entry(made.trial, [], None)
+    assert second.code("../lmsa_bench") == {} == second.code("none")

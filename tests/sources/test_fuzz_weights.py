@@ -1,4 +1,4 @@
-"""A fuzz of weights and source models: exactly what they hold, or one line; nothing runs, memory is bounded."""
+"""Fuzzing of weights and source models: read exactly or one line, no code run, bounded memory."""
 
 import io
 import struct
@@ -18,8 +18,8 @@ def net():
 
 
 STATE = net().state_dict()
-HOLDS_ITSELF: dict = {}
-HOLDS_ITSELF["state_dict"] = HOLDS_ITSELF
+CONTAINS_ITSELF: dict = {}
+CONTAINS_ITSELF["state_dict"] = CONTAINS_ITSELF
 CHANGES = {
     "missing": lambda t: None,
     "nan": lambda t: torch.full(t.shape, float("nan")),
@@ -56,7 +56,7 @@ def compressed(content):
 
 
 @counts(80, 1200)
-def test_weights_are_those_of_the_file_or_one_line(tmp_path, count):
+def test_weights_are_loaded_exactly_or_are_one_line(tmp_path, count):
     from safetensors.torch import save
 
     def check(case):
@@ -65,13 +65,13 @@ def test_weights_are_those_of_the_file_or_one_line(tmp_path, count):
         other = net()
         torch.nn.init.zeros_(other[0].weight)
         before = {key: value.clone() for key, value in other.state_dict().items()}
-        done = one_line(lambda: weights.load(other, tmp_path / name, new_head=False) or True)
-        found = other.state_dict()
-        assert all(value.isfinite().all() for value in found.values())
-        if not done:
-            assert all(torch.equal(value, before[key]) for key, value in found.items())
-        elif exact:  # without checksums, as in the old format, another number is as good
-            assert all(torch.equal(value, STATE[key]) for key, value in found.items())
+        fits = one_line(lambda: weights.load(other, tmp_path / name, new_head=False) or True)
+        state = other.state_dict()
+        assert all(value.isfinite().all() for value in state.values())
+        if not fits:
+            assert all(torch.equal(value, before[key]) for key, value in state.items())
+        elif exact:  # the old format has no checksums to detect a changed number
+            assert all(torch.equal(value, STATE[key]) for key, value in state.items())
         one_line(lambda: source_model.read(tmp_path / name, torch.device("cpu")))
 
     files = [("a.pt", saved(STATE), True), ("a.pth", saved(STATE, True), False), ("a.safetensors", save(STATE), False)]
@@ -79,7 +79,7 @@ def test_weights_are_those_of_the_file_or_one_line(tmp_path, count):
         check(case)
     changed = [STATE | {key: change(STATE[key])} for key in STATE for change in CHANGES.values()]
     changed += [
-        HOLDS_ITSELF,
+        CONTAINS_ITSELF,
         {1: STATE["0.bias"]},
         STATE | {"extra": torch.zeros(1)},
         STATE | {1: torch.zeros(1)},
@@ -93,7 +93,7 @@ def test_weights_are_those_of_the_file_or_one_line(tmp_path, count):
     run(check, damage, count, known)
 
 
-def test_a_source_model_of_another_shape_is_one_line(tmp_path):
+def test_an_invalid_source_model_is_one_line(tmp_path):
     wrong = [{}, [1], {"state": 1, "accuracy": 0.5}, {"state": STATE, "accuracy": "high"}, {"state": STATE}]
     for content in wrong:
         (tmp_path / "a.pt").write_bytes(saved(content))

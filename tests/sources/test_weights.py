@@ -1,17 +1,19 @@
-"""Weights by every road into a source model, and the files that do not fit."""
+"""Weights of every origin and format as source models, and files that do not fit."""
 
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from shades import images, net, same, task
+from fuzzing import MARKER, Hostile
+from toy import net, same, split, task
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.models import MODELS, weights
 from lmsa_bench.sources import SourceFacts, SourceModel, needs
-from lmsa_bench.suites import load as suite
+from lmsa_bench.suites import load as suites
 from lmsa_bench.tasks import build
 from lmsa_bench.tasks.task import Stage, to_unit
 
@@ -29,24 +31,24 @@ def file(tmp_path):
     return save
 
 
-WRAPPINGS = {
+FORMATS = {
     "plain": lambda state: state,
     "robustbench": lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3},
     "model prefix": lambda state: {f"model.{key}": value for key, value in state.items()},
     "both prefixes": lambda state: {f"module.model.{key}": value for key, value in state.items()},
     "deit": lambda state: {"model": state},
-    "older than counters": lambda state: {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")},
+    "without counters": lambda state: {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")},
     "half precision": lambda state: {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
 }
 
 
-@pytest.mark.parametrize("wrap", WRAPPINGS)
-def test_every_wrapping_gives_the_same_network(file, wrap):
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_loads_the_same_network(file, form):
     state = net(seed=1).state_dict()
-    if wrap == "half precision":
+    if form == "half precision":
         state = {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
     other = net(seed=2)
-    assert weights.load(other, file(WRAPPINGS[wrap](state)), new_head=False)
+    assert weights.load(other, file(FORMATS[form](state)), new_head=False)
     assert same(other.state_dict(), state)
 
 
@@ -106,25 +108,19 @@ def test_a_file_that_does_not_fit_is_one_line(file, change, text):
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
-class Hostile:
-    def __reduce__(self):
-        return (open, ("pwned", "w"))
-
-
 @pytest.mark.parametrize(
     "content",
-    [b"", b"text", pickle.dumps(Hostile(), 2), pickle.dumps({"a": 1}, 2), b"PK\3\4 cut"],
+    [b"", b"text", pickle.dumps(Hostile(0), 2), pickle.dumps({"a": 1}, 2), b"PK\3\4 cut"],
     ids=["empty", "text", "hostile", "pickle", "cut"],
 )
-def test_a_file_that_is_no_checkpoint_is_one_line_and_executes_nothing(tmp_path, monkeypatch, content):
-    monkeypatch.chdir(tmp_path)
+def test_a_file_that_is_not_a_checkpoint_is_one_line_and_executes_nothing(tmp_path, content):
     (tmp_path / "weights.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"weights.pt: (cannot be read|not a state dict)") as error:
         weights.read(tmp_path / "weights.pt")
-    assert "\n" not in str(error.value) and not (tmp_path / "pwned").exists()
+    assert "\n" not in str(error.value) and not os.path.exists(MARKER)
 
 
-def test_a_cut_file_is_one_line(file):
+def test_a_truncated_file_is_one_line(file):
     path = file(net().state_dict())
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(UserError, match="cannot be read"):
@@ -141,7 +137,7 @@ def test_weights_that_fit_are_the_source_model(file, tmp_path):
 
 def test_a_linear_probe_trains_the_new_head_alone_on_each_seeds_tuning_images(file, tmp_path):
     backbone = net(1000, seed=3).state_dict()
-    probed = task(weights=str(file(backbone)), stages=(Stage("head", 30, 3e-2),), on_tuning=True, load=None)
+    probed = task(weights=str(file(backbone)), stages=(Stage("head", 60, 3e-2),), on_tuning=True, load=None)
     facts = [SourceModel(probed, tmp_path, seed).ensure(CPU) for seed in (0, 0, 1)]
     assert facts[0] == facts[1] and facts[0].source != facts[2].source
     state = SourceModel(probed, tmp_path).load(CPU).source.state_dict()
@@ -153,15 +149,15 @@ def test_a_linear_probe_trains_the_new_head_alone_on_each_seeds_tuning_images(fi
 
 def test_lp_ft_trains_the_head_first_and_then_all(file, tmp_path):
     backbone = net(1000, seed=3).state_dict()
-    stages = (Stage("head", 3, 1e-3), Stage("all", 12, 3e-3))  # batch statistics take more than two short epochs
+    stages = (Stage("head", 3, 1e-3), Stage("all", 12, 3e-3))  # batch statistics need more than two short epochs
     tuned = task(weights=str(file(backbone)), stages=stages)
     facts = SourceModel(tuned, tmp_path).ensure(CPU)
     state = SourceModel(tuned, tmp_path).load(CPU).source.state_dict()
     assert not torch.equal(state["conv1.weight"], backbone["conv1.weight"]) and facts.source_accuracy > 0.5
-    assert SourceModel(tuned, tmp_path, 1).ensure(CPU) == facts  # of the source's data, so the same for all seeds
+    assert SourceModel(tuned, tmp_path, 1).ensure(CPU) == facts  # the source's data do not depend on the seed
 
 
-def test_an_accuracy_is_measured_when_its_images_come_later(file, tmp_path):
+def test_an_accuracy_is_measured_once_its_images_are_present(file, tmp_path):
     path = str(file(net(seed=3).state_dict()))
     before = SourceModel(task(weights=path, holdout=lambda root: None), tmp_path).ensure(CPU)
     assert before.source_accuracy is None
@@ -177,25 +173,25 @@ def test_a_wrong_normalisation_is_warned_about():
     assert "warning" not in SourceFacts("", "", 0.5).judgement(task(accuracy=0.9478))
 
 
-def test_the_hubs_file_is_downloaded_once_and_checked(tmp_path, monkeypatch):
+def test_the_hubs_file_is_downloaded_once_and_verified(tmp_path, monkeypatch):
     state = net(seed=5).state_dict()
     torch.save(state, tmp_path / "published.pt")
-    known = weights.Published((tmp_path / "published.pt").as_uri(), "file.pt", "", 4, 0.5)
-    monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": known})
+    published = weights.Published((tmp_path / "published.pt").as_uri(), "file.pt", "", 4, 0.5)
+    monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": published})
     hub = task(weights="hub")
     assert needs.missing_weights(hub, tmp_path) and weights.default("wrn_10_1") == "hub"
     needs.prepare(hub, tmp_path)
     assert not needs.missing_weights(hub, tmp_path)
     SourceModel(hub, tmp_path).ensure(CPU)
     assert same(SourceModel(hub, tmp_path).load(CPU).source.state_dict(), state)
-    monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": replace(known, file="other.pt", sha256="00")})
+    monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": replace(published, file="other.pt", sha256="00")})
     with pytest.raises(UserError, match=r"weights of wrn_10_1: .*its sha256 is .*; or put the file at .*other.pt"):
         needs.prepare(hub, tmp_path)
 
 
-def test_a_hub_that_cannot_be_reached_and_one_that_has_no_such_model(tmp_path, monkeypatch):
-    known = weights.Published("http://127.0.0.1:9/none", "file.pt", "", 4, None)
-    monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": known})
+def test_an_unreachable_hub_and_one_without_the_model(tmp_path, monkeypatch):
+    published = weights.Published("http://127.0.0.1:9/none", "file.pt", "", 4, None)
+    monkeypatch.setattr(weights, "PUBLISHED", {"wrn_10_1": published})
     with pytest.raises(UserError, match=r"weights of wrn_10_1: .* unreachable .*or put the file at"):
         needs.prepare(task(weights="hub"), tmp_path)
     monkeypatch.setattr(weights, "PUBLISHED", {})
@@ -215,23 +211,23 @@ seeds: 2
 
 def load(tmp_path, text):
     (tmp_path / "small.yaml").write_text(SUITE + text)
-    return suite.load(str(tmp_path / "small.yaml"))
+    return suites.load(str(tmp_path / "small.yaml"))
 
 
 def test_a_suites_options_and_weights_are_in_its_trials(tmp_path):
-    found = load(
+    suite = load(
         tmp_path,
         "task_options: {cifar10_c: {corruptions: [fog, frost], model: wrn_16_1}}\nweights: {wrn_28_10: ../wrn.pt}\n",
     )
-    corrupted = [t for t in found.trials if t.task == "cifar10_c" and t.seed == 0]
+    corrupted = [t for t in suite.trials if t.task == "cifar10_c" and t.seed == 0]
     assert [(t.variant, t.options["corruptions"]) for t in corrupted] == [("fog", ["fog"]), ("frost", ["frost"])]
     assert corrupted[0].options["severity"] == 5 and corrupted[0].weights == "pretrain"
-    flipped = next(t for t in found.trials if t.task == "cifar_flip")
+    flipped = next(t for t in suite.trials if t.task == "cifar_flip")
     assert flipped.weights == str(tmp_path.parent / "wrn.pt")
     rebuilt = build(corrupted[0].task, corrupted[0].options, corrupted[0].weights)
     assert rebuilt.variants == ("fog",) and rebuilt.model == "wrn_16_1" and rebuilt.source.weights == "pretrain"
     more = load(tmp_path, "task_options: {cifar10_c: {corruptions: [snow, fog], model: wrn_16_1}}\n")
-    assert corrupted[0].id in {t.id for t in more.trials}  # a longer list of corruptions repeats none of them
+    assert corrupted[0].id in {t.id for t in more.trials}  # a longer list of corruptions does not change their trials
 
 
 @pytest.mark.parametrize(
@@ -254,6 +250,6 @@ def test_a_wrong_option_or_weight_in_a_suite_is_one_line(tmp_path, text, error):
     assert "\n" not in str(raised.value)
 
 
-def test_input_is_named_by_the_model():
-    assert torch.equal(weights.normalised("wrn_28_10")(x := to_unit(images(2, 2).images)), x)
+def test_input_is_normalised_for_the_model():
+    assert torch.equal(weights.normalised("wrn_28_10")(x := to_unit(split(2, 0, "input").images)), x)
     assert not torch.equal(weights.normalised("resnet50")(x), x)

@@ -1,4 +1,4 @@
-"""Every file of tune_configs/: it loads, says how it is run, and the paper's files hold the paper's settings."""
+"""Every file of tune_configs/ loads and describes how to run it, and the paper's files have the paper's settings."""
 
 import inspect
 from functools import cache
@@ -30,16 +30,16 @@ LAYERS = {"cifar10_c": 4, "cifar_flip": 4, "living17": 5, "imagenet_c": 5}
 
 def trials(name: str, row: str, task: str = "") -> list[Trial]:
     suite = load(name)
-    (wanted,) = [one for one in suite.rows if one.name == row]
+    (wanted,) = [each for each in suite.rows if each.name == row]
     return [t for t in suite.trials if t.configuration in wanted.configurations and task in ("", t.task)]
 
 
-def values(found: list[Trial], name: str) -> set[object]:
-    return {trial.hparams[name] for trial in found}
+def values(chosen: list[Trial], name: str) -> set[object]:
+    return {trial.hparams[name] for trial in chosen}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_loads_and_opens_with_its_command_needs_cost_and_expected_result(path):
+def test_a_file_loads_and_its_header_has_command_needs_cost_and_expected_result(path):
     suite = load(str(path))
     lines = path.read_text(encoding="utf-8").splitlines()
     header = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
@@ -53,7 +53,7 @@ def test_a_file_loads_and_opens_with_its_command_needs_cost_and_expected_result(
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_each_experiment_of_the_paper_has_a_miniature_that_draws_the_same(name):
+def test_each_experiment_of_the_paper_has_a_small_version_with_the_same_figures(name):
     assert load(name).figures == load("quickstart" if name == "table1" else f"{name}_small").figures
 
 
@@ -69,17 +69,17 @@ def test_the_papers_protocol(name):
 def test_table_1_is_the_papers_setting():
     assert load("table1").tasks == FOUR
     for row in ("full", "lift", "lisa", "auto_rgn"):
-        found = [t for task in FOUR if (row, task) != ("auto_rgn", "cifar_flip") for t in trials("table1", row, task)]
-        assert values(found, "lr") == BASE and {t.epochs for t in found} == {10}
+        chosen = [t for task in FOUR if (row, task) != ("auto_rgn", "cifar_flip") for t in trials("table1", row, task)]
+        assert values(chosen, "lr") == BASE and {t.epochs for t in chosen} == {10}
     assert values(trials("table1", "auto_rgn", "cifar_flip"), "lr") == LAST
     assert values(trials("table1", "lift"), "order") == {"front_to_end", "end_to_front", "random"}
-    for row in ("lmsa", "lmsa_literal"):
-        found = trials("table1", row)
-        assert (values(found, "lr"), values(found, "rho"), values(found, "inner_steps")) == ({1e-4}, {1.0}, {5})
-        assert values(found, "costate_penalty") == {True} and values(found, "reduction") == {"sum"}
-    literal = trials("table1", "lmsa_literal")
+    for row in ("lmsa", "lmsa_position"):
+        chosen = trials("table1", row)
+        assert (values(chosen, "lr"), values(chosen, "rho"), values(chosen, "inner_steps")) == ({1e-4}, {1.0}, {5})
+        assert values(chosen, "costate_penalty") == {True} and values(chosen, "reduction") == {"sum"}
+    literal = trials("table1", "lmsa")
     assert (values(literal, "state_view"), values(literal, "c")) == ({"flat"}, {1.0})
-    assert [row.name for row in load("table1").rows if not row.ranked] == ["no_adaptation"]
+    assert [row.name for row in load("table1").rows if not row.ranked] == ["no_adaptation", "lmsa_position"]
 
 
 @pytest.mark.parametrize("name", ["table1_equal_budget", "table1_equal_budget_small"])
@@ -88,8 +88,8 @@ def test_equal_budgets_are_equal(name):
     for task in suite.tasks:
         counts = set()
         for row in suite.rows:
-            found = [t for t in suite.trials if t.configuration in row.configurations and t.task == task]
-            first = [t for t in found if t.variant == found[0].variant]
+            chosen = [t for t in suite.trials if t.configuration in row.configurations and t.task == task]
+            first = [t for t in chosen if t.variant == chosen[0].variant]
             averaged = {t.hparams[name] for t in first for name in row.averaged}
             counts |= {len(first) // max(1, len(averaged))} if row.ranked else set()
         assert len(counts) == 1, (task, counts)
@@ -99,21 +99,21 @@ def test_equal_budgets_are_equal(name):
 def test_every_layer_is_tuned_alone_with_the_papers_learning_rates(name):
     suite = load(name, seeds=1)
     for task in suite.tasks:
-        found = [t for t in suite.trials if t.task == task and "n" in t.hparams]
+        chosen = [t for t in suite.trials if t.task == task and "n" in t.hparams]
         count = LAYERS.get(task, 12)
-        assert values(found, "n") == set(range(count))
+        assert values(chosen, "n") == set(range(count))
         for n in range(count):
             learned = LAST if (task, n) == ("cifar_flip", count - 1) else BASE
-            assert values([t for t in found if t.hparams["n"] == n], "lr") == learned
+            assert values([t for t in chosen if t.hparams["n"] == n], "lr") == learned
 
 
-def test_the_papers_own_point_is_in_the_grid_of_rho():
+def test_the_papers_configuration_is_in_the_grid_of_rho():
     point = {"rho": 1.0, "lr": 1e-4, "costate_penalty": True, "reduction": "sum"}
     assert any(point.items() <= dict(trial.hparams).items() for trial in load("rho").trials)
 
 
 @pytest.mark.parametrize("name", ["fig4_criteria", "fig7_criteria", "fig4_criteria_small", "fig7_criteria_small"])
-def test_the_criteria_figures_show_the_reading_that_lmsa_takes_by_default_and_the_literal_one(name):
+def test_the_criteria_figures_show_lmsas_default_reading_and_the_literal_one(name):
     default = inspect.signature(METHODS.get("lmsa")).parameters
     ours, literal = trials(name, "j_hat"), trials(name, "j_hat_literal")
     for reading in ("state_view", "c"):
@@ -122,7 +122,7 @@ def test_the_criteria_figures_show_the_reading_that_lmsa_takes_by_default_and_th
 
 
 def test_figures_share_trials():
-    # Figure 4's layers are figure 1's, and the fidelity contains both criteria figures.
+    # Figure 4 has figure 1's layers, and fidelity includes both criteria figures.
     ids = {name: {t.id for t in load(name).trials} for name in ("fig1_layers", "fig4_criteria", "fig7_criteria")}
     single = {t.id for t in load("fig4_criteria").trials if "n" in t.hparams}
     assert single <= ids["fig1_layers"]
@@ -132,8 +132,8 @@ def test_figures_share_trials():
 def test_the_papers_table_2():
     from lmsa_bench.analysis import sizes
 
-    found = sizes.section(load("table1", seeds=1))
-    assert found.document["cifar10_c+cifar_flip"]["parameters"] == 36_479_194  # as timm and RobustBench count
-    assert found.document["imagenet_c"]["parameters"] == 25_557_032
-    assert found.document["cifar10_c+cifar_flip"]["layers"]["fc"] == 640 * 10 + 10
-    assert "36,479,194" in "\n".join(found.lines)
+    section = sizes.section(load("table1", seeds=1))
+    assert section.document["cifar10_c+cifar_flip"]["parameters"] == 36_479_194  # as timm and RobustBench count
+    assert section.document["imagenet_c"]["parameters"] == 25_557_032
+    assert section.document["cifar10_c+cifar_flip"]["layers"]["fc"] == 640 * 10 + 10
+    assert "36,479,194" in "\n".join(section.lines)

@@ -1,4 +1,4 @@
-"""A plugin of methods that take their time, or fail as clusters do, in the third epoch of a trial on digits."""
+"""A plugin with methods that are slow, or that fail as on a cluster, in the third epoch of a trial on digits."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from lmsa_bench.methods import METHODS, Method, Positive
 
 
 class Slow(Adam):
-    """Adam with a pause before each step, and a fault before the eleventh (an epoch has four): each time, or once."""
+    """Adam with a pause before each step, and a fault before the eleventh (an epoch has four): always, or only once."""
 
     def __init__(self, model, lr, pause, fault=None, once=None):
         super().__init__(model, lr)
@@ -21,13 +21,19 @@ class Slow(Adam):
 
     def step(self, x, target, layers, start=0):
         time.sleep(self.pause)
-        done = max((int(state["step"]) for state in self.optimizer.state.values()), default=0)
-        if self.fault and done == 10:
+        steps = max((int(state["step"]) for state in self.optimizer.state.values()), default=0)
+        if self.fault and steps == 10:
             marker = Path(os.environ["FAULTS"]) / (self.once or "")
             if not self.once or not marker.exists():
                 marker.touch()
                 self.fault()
         return super().step(x, target, layers, start)
+
+    def state_dict(self):  # nothing more than Adam's
+        return super().state_dict()
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
 
 
 def out_of_memory():
@@ -38,38 +44,38 @@ def hang():
     time.sleep(10_000)
 
 
-def noted(n):
-    """Chooses layer n, and notes in a file each trial that starts from its first epoch."""
+def recorded(n):
+    """Selects layer n, and appends each trial that starts from its first epoch to a file."""
 
-    def choose(model, batches, step, generator):
+    def select(model, batches, step, generator):
         with open(Path(os.environ["FAULTS"]) / "started", "a") as file:
             file.write(f"{n} {generator.initial_seed()}\n")
         return selectors.only(n)(model, batches, step, generator)
 
-    return choose
+    return select
 
 
 @METHODS.register
 def slow(lr: Positive, n: int = 0, pause: float = 0.1) -> Method:
     """Tunes one layer."""
-    return Method(noted(n), partial(Slow, lr=lr, pause=pause))
+    return Method(recorded(n), partial(Slow, lr=lr, pause=pause))
 
 
 @METHODS.register
 def oom(lr: Positive) -> Method:
-    """Needs more memory than there is."""
+    """Runs out of memory."""
     return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=out_of_memory))
 
 
 @METHODS.register
 def oom_once(lr: Positive) -> Method:
-    """The same while another process has it."""
+    """Runs out of memory the first time."""
     return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=out_of_memory, once="oom"))
 
 
 @METHODS.register
 def hangs(lr: Positive) -> Method:
-    """Hangs."""
+    """Hangs each time."""
     return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=hang))
 
 

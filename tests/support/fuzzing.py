@@ -1,4 +1,4 @@
-"""What the fuzz tests share: damaged bytes, hostile pickles, and a run that holds every case to the same rules."""
+"""Shared by the fuzz tests: damaged bytes, hostile pickles, and a loop that applies the same checks to every case."""
 
 import contextlib
 import os
@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from lmsa_bench.errors import UserError
 
-MOST_MEMORY = 384 << 20  # bytes that a whole run of cases may add to the process, at its highest
-# What every hostile file tries to create: of this process, and of one length in all of them.
+MAX_MEMORY = 384 << 20  # bytes by which a run over all cases may raise the peak memory of the process
+# The file that hostile code tries to create: one per process, with a name of the same length in all of them.
 MARKER = f"{tempfile.gettempdir()}/lmsa_bench_fuzz_{os.getpid():08}"
 
 
 def counts(fast: int, full: int) -> Any:
-    """How many cases a test draws: some by default, all of them among the slow tests."""
+    """The number of cases that a test draws: ``fast`` by default, ``full`` among the slow tests."""
     return pytest.mark.parametrize("count", [fast, pytest.param(full, marks=pytest.mark.slow)])
 
 
 def run(check: Callable[[Any], None], cases: st.SearchStrategy[Any], count: int, known: Iterable[Any] = ()) -> None:
-    """Checks the known cases and so many drawn ones, the same in every run: no marker, and no memory beyond bounds."""
+    """Checks the known cases and ``count`` random ones, the same in every run, for executed code and memory use."""
 
     def one(case: Any) -> None:
         check(case)
@@ -37,7 +37,7 @@ def run(check: Callable[[Any], None], cases: st.SearchStrategy[Any], count: int,
     before = _reset_peak()
     for case in known:
         one(case)
-    chosen = settings(
+    fixed = settings(
         max_examples=count,
         deadline=None,
         derandomize=True,
@@ -45,12 +45,12 @@ def run(check: Callable[[Any], None], cases: st.SearchStrategy[Any], count: int,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    chosen(given(cases)(one))()
-    assert _status("VmHWM") - before < MOST_MEMORY
+    fixed(given(cases)(one))()
+    assert _status("VmHWM") - before < MAX_MEMORY
 
 
 def one_line(read: Callable[[], Any]) -> Any:
-    """What is read, or None where that ends in a UserError, which must be one line."""
+    """What ``read`` returns, or None after a UserError, which must be one line."""
     try:
         return read()
     except UserError as error:
@@ -59,7 +59,7 @@ def one_line(read: Callable[[], Any]) -> Any:
 
 
 class Hostile:
-    """Its pickle calls one of these, and would create the marker."""
+    """Unpickling it would call one of these, which create the marker."""
 
     CALLS = (
         (open, (MARKER, "w")),
@@ -81,9 +81,9 @@ LENGTHS = (b"\xff", b"\x00" * 4, b"\xff\xff\xff\x7f", b"\xff" * 8, b"\x00\x00\x0
 
 @st.composite
 def damaged(draw: Callable[..., Any], whole: bytes) -> bytes:
-    """The bytes with one to three of: bits flipped, a byte set, cut short, a piece lost, repeated, or a length put."""
-    found = bytearray(whole)
-    # The first and last bytes hold the lengths and names: half of the damage is there.
+    """The bytes with one to three damages: a bit or byte changed, truncated, a piece lost, repeated or inserted."""
+    data = bytearray(whole)
+    # The first and last bytes contain lengths and names: they get more than half of the damage.
     place = st.one_of(
         st.integers(0, min(400, len(whole) - 1)),
         st.integers(max(0, len(whole) - 400), len(whole) - 1),
@@ -91,23 +91,23 @@ def damaged(draw: Callable[..., Any], whole: bytes) -> bytes:
     )
     for _ in range(draw(st.integers(1, 3))):
         kind, at = draw(st.sampled_from(["bit", "byte", "cut", "lose", "repeat", "length", "insert"])), draw(place)
-        at = min(at, max(0, len(found) - 1))
-        if kind == "bit" and found:
-            found[at] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "byte" and found:
-            found[at] = draw(st.integers(0, 255))
+        at = min(at, max(0, len(data) - 1))
+        if kind == "bit" and data:
+            data[at] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "byte" and data:
+            data[at] = draw(st.integers(0, 255))
         elif kind == "cut":
-            del found[at:]
+            del data[at:]
         elif kind == "lose":
-            del found[at : at + draw(st.integers(1, 64))]
+            del data[at : at + draw(st.integers(1, 64))]
         elif kind == "repeat":
-            found[at:at] = found[at : at + draw(st.integers(1, 64))]
+            data[at:at] = data[at : at + draw(st.integers(1, 64))]
         elif kind == "length":
             length = draw(st.sampled_from(LENGTHS))
-            found[at : at + len(length)] = length
+            data[at : at + len(length)] = length
         elif kind == "insert":
-            found[at:at] = draw(st.binary(max_size=16))
-    return bytes(found)
+            data[at:at] = draw(st.binary(max_size=16))
+    return bytes(data)
 
 
 def _status(name: str) -> int:
@@ -116,7 +116,7 @@ def _status(name: str) -> int:
 
 
 def _reset_peak() -> int:
-    """Takes the highest memory as of now, where the system lets that be set, and returns it."""
+    """Resets the peak memory to the current one, if the system allows it, and returns it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmHWM")

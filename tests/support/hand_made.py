@@ -1,11 +1,11 @@
-"""Journal entries and suites written by hand, for the tests of what is made of them."""
+"""Journal entries and suites written by hand, for the tests of analysis, report and tracking."""
 
 from collections.abc import Mapping, Sequence
 
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.table import Entry
 from lmsa_bench.suites.spec import Row, Suite
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, Value
 
 
 def entry(
@@ -21,7 +21,10 @@ def entry(
     reason: str = "",
     layers: tuple[int, ...] = (0,),
     data: str = "data",
-    protocol: int = 1,
+    source: str | None = None,
+    facts: Mapping[str, Value] | None = None,
+    protocol: int = PROTOCOL,
+    remarks: tuple[str, ...] = (),
 ) -> Entry:
     trial = Trial(task, variant, method, hparams, seed, len(val), protocol=protocol)
     pairs = [value if isinstance(value, tuple) else (value, 1.0) for value in val]
@@ -32,8 +35,15 @@ def entry(
     if status is None:
         return Entry(trial, records, None)
     best = min(records, key=lambda record: record.stopping_key)
-    told = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
-    result = TrialResult(trial.id, status, reason, *told, provenance={"data": data})  # type: ignore[arg-type]
+    metrics = (best.epoch, best.val_accuracy, best.val_loss, test, 0.9) if status == "finished" else ()
+    result = TrialResult(
+        trial.id,
+        status,
+        reason,
+        *metrics,
+        provenance={"data": data} | ({"source": source} if source else {}) | dict(facts or {}),
+        remarks=remarks,
+    )  # type: ignore[arg-type]
     return Entry(trial, records, result)
 
 
@@ -43,8 +53,9 @@ def suite_of(
     unranked: Sequence[str] = (),
     averaged: Mapping[str, tuple[str, ...]] | None = None,
     each: Mapping[str, tuple[tuple[str, Value], ...]] | None = None,
+    truths: Sequence[str] = (),
 ) -> Suite:
-    """A suite whose rows are these trials."""
+    """A suite whose rows have these trials."""
     trials = {e.trial.id: e.trial for entries in rows.values() for e in entries}
     return Suite(
         "hand_made",
@@ -56,6 +67,7 @@ def suite_of(
                 (averaged or {}).get(name, ()),
                 frozenset(e.trial.configuration for e in es),
                 (each or {}).get(name, ()),
+                name in truths,
             )
             for name, es in rows.items()
         ),
@@ -64,7 +76,7 @@ def suite_of(
 
 
 def write(journal: Journal, entry: Entry) -> None:
-    """Puts an entry into a results folder as a sweep would."""
+    """Writes an entry to a results folder as a sweep does."""
     journal.folder(entry.trial)
     for record in entry.records:
         journal.append(record)

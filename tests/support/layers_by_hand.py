@@ -7,15 +7,16 @@ from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
 
 def ended(trial, layers, accuracy, train_loss, val=0.5, scores=None, status="finished"):
-    """A trial of one epoch (0: nothing is trained) with its result."""
+    """A trial of one epoch (or none, without a train loss) with its result and its loss after training."""
     epoch = int(train_loss is not None)
-    record = EpochRecord(trial.id, epoch, train_loss, 1.0, val, 1.0, 1, layers, 1.0)
-    told = (epoch, val, 1.0, accuracy, 1.0) if status == "finished" else ()
-    return Entry(trial, [record], TrialResult(trial.id, status, "", *told, scores=scores or {}))
+    running = None if train_loss is None else 9 - train_loss  # orders layers the other way round
+    record = EpochRecord(trial.id, epoch, running, 1.0, val, 1.0, 1, layers, 1.0)
+    metrics = (epoch, val, 1.0, accuracy, 1.0, 0, train_loss) if status == "finished" else ()
+    return Entry(trial, [record], TrialResult(trial.id, status, "", *metrics, scores=scores or {}))
 
 
 def scored(task, seed, scores, variant="", name="rgn"):
-    """A criterion's trial: the larger score is the better one, unless it is a predicted loss."""
+    """A criterion's trial: larger scores are better, except for the predicted loss."""
     best = min if name == "predicted_loss" else max
     layer = scores.index(best(scores))
     trial = Trial(task, variant, "score_only", {"criterion": name}, seed, 0)
@@ -28,12 +29,12 @@ def tuned(task, seed, n, accuracy, loss, variant="", lr=0.1, val=0.5, status="fi
 
 
 def layer_rows(entries):
-    """A row of its own for each layer."""
+    """One row per layer."""
     return {f"layer_{n}": [e for e in entries if e.trial.hparams["n"] == n] for n in range(3)}
 
 
 def measured(criteria, layers):
     groups = criteria | layer_rows(layers)
     each = {name: (("n", int(name[-1])),) for name in groups if name.startswith("layer")}
-    suite = suite_of(groups, each=each)
+    suite = suite_of(groups, each=each, truths=list(each))
     return suite, rows([entry for group in groups.values() for entry in group])

@@ -1,4 +1,4 @@
-"""A Ray cluster of several raylets on this machine, as `ray start` makes them, and jobs submitted to it."""
+"""A Ray cluster of several raylets on this machine, started by `ray start`, and jobs submitted to it."""
 
 import json
 import os
@@ -25,16 +25,16 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_until(true, seconds: float = 90.0) -> None:
+def wait_until(condition, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come about in time"
+    while not condition():
+        assert time.monotonic() < deadline, f"still false after {seconds} seconds"
         time.sleep(0.05)
 
 
 @dataclass
 class Nodes:
-    """A cluster of raylets on this machine with a token of its own."""
+    """A cluster of raylets on this machine with its own token."""
 
     folder: Path
     started: list[subprocess.Popen] = field(default_factory=list)
@@ -62,20 +62,20 @@ class Nodes:
             )
         self.started.append(node)
 
-        def answers() -> bool:
+        def responds() -> bool:
             assert node.poll() is None, Path(log.name).read_text()
             host = socket.gethostbyname(socket.gethostname())
             return any(socket.socket().connect_ex((at, agent)) == 0 for at in ("127.0.0.1", host))
 
-        wait_until(answers)
+        wait_until(responds)
         return node
 
     def add(self, *before: str) -> subprocess.Popen:
-        """One more node, once it takes part."""
+        """Adds a node, and returns once it has joined."""
         return self._start(f"--address={self.address}", agent=free_ports(1)[0], before=before)
 
     def sweep(self, folder: Path, suite: str, *options: str) -> subprocess.Popen:
-        """A sweep on all nodes, started in a folder that has the suite's file."""
+        """Starts a sweep on all nodes, in a folder with the suite's file."""
         return subprocess.Popen(
             [sys.executable, "-m", "lmsa_bench.sweep", suite, *options, "--address", self.address],
             cwd=folder,
@@ -92,10 +92,10 @@ class Nodes:
         return subprocess.run(command, env=self.env, cwd=checkout, capture_output=True, text=True, timeout=300)
 
     def driver_exit_code(self, name: str) -> int:
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.dashboard}/api/jobs/{name}")
-        asked.add_header("Authorization", f"Bearer {'t' * 32}")
-        with urllib.request.urlopen(asked) as answer:
-            return json.load(answer)["driver_exit_code"]
+        request = urllib.request.Request(f"http://127.0.0.1:{self.dashboard}/api/jobs/{name}")
+        request.add_header("Authorization", f"Bearer {'t' * 32}")
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)["driver_exit_code"]
 
     def stop(self) -> None:
         for node in reversed(self.started):
@@ -103,7 +103,7 @@ class Nodes:
 
 
 def kill(node: subprocess.Popen) -> None:
-    """Ends a node's processes at once, as a loss of power does."""
+    """Kills a node's processes at once, as a power failure does."""
     if node.poll() is None:
         for process in [*psutil.Process(node.pid).children(recursive=True), node]:
             with suppress(psutil.NoSuchProcess):

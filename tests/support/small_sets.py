@@ -1,4 +1,4 @@
-"""The published data sets in small: the real layout, a few images that differ from each other."""
+"""Small versions of the published data sets: the real layout, with a few images that are all different."""
 
 import gzip
 import pickle
@@ -17,15 +17,15 @@ WNIDS = {"n01440764": 0, "n01443537": 1, "n01484850": 2}
 
 
 def pixels(count, offset=0):
-    """Images (count, 3072) of bytes that begin with their own number."""
-    found = np.random.default_rng(offset).integers(0, 256, (count, 3072), dtype=np.uint8)
+    """Images (count, 3072) uint8 whose first two bytes are their number."""
+    images = np.random.default_rng(offset).integers(0, 256, (count, 3072), dtype=np.uint8)
     number = np.arange(offset, offset + count)
-    found[:, 0], found[:, 1] = number // 256, number % 256
-    return found
+    images[:, 0], images[:, 1] = number // 256, number % 256
+    return images
 
 
 def write_batch(path, data, **lists):
-    """A batch as the authors' Python 2 wrote it, but for the protocol's last details."""
+    """A batch in the pickle protocol of the published ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps({"batch_label": "a batch", "data": data, **lists}, protocol=2))
 
@@ -51,7 +51,7 @@ def write_cifar100(root, train=6, test=2):
 
 
 def write_cifar10_c(root, names, test=20):
-    """Corruptions of the small CIFAR-10's test images, which leave the first two values of an image as they are."""
+    """Corruptions of the small CIFAR-10's test images, which do not change the first two values of an image."""
     folder = root / CIFAR10_C.folder
     folder.mkdir(parents=True, exist_ok=True)
     base = pixels(10 * test).reshape(-1, 3, 32, 32)
@@ -66,7 +66,7 @@ def write_cifar10_c(root, names, test=20):
 
 
 def write_images(folder, wnids, count, size=(32, 32), shade=lambda row: row):
-    """`count` JPEG files a class, of one shade each; the shade is a function of the image's number in the set."""
+    """`count` JPEG files per class, of one shade each, which is a function of the image's number in the set."""
     row = 0
     for wnid in wnids:
         (folder / wnid).mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def write_images(folder, wnids, count, size=(32, 32), shade=lambda row: row):
 
 
 def small_imagenet(monkeypatch):
-    """Three classes of 9 images of 32x32; Living-17 keeps its own 68 class folders."""
+    """Three classes of 9 images of 32x32; Living-17 has all of its 68 class folders."""
     monkeypatch.setattr(imagenet, "wnids", lambda: WNIDS)
     monkeypatch.setattr(imagenet, "SIZE", 32)
     monkeypatch.setattr(imagenet, "CLASSES", 3)
@@ -87,7 +87,7 @@ def small_imagenet(monkeypatch):
 
 
 def tar(path, folder, mode="w:gz"):
-    """An archive of a folder under its own name."""
+    """An archive of a folder, under the folder's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as file:
         file.add(folder, folder.name)
@@ -95,12 +95,12 @@ def tar(path, folder, mode="w:gz"):
 
 
 def idx(values):
-    """The bytes of an IDX file of bytes."""
+    """The content of an IDX file of uint8 values."""
     return struct.pack(f">{1 + values.dim()}I", 0x0800 + values.dim(), *values.shape) + values.numpy().tobytes()
 
 
 def write_fashion(folder, items):
-    """Noise in the layout of torchvision's download: images as plain files, labels as .gz."""
+    """Noise in torchvision's layout of Fashion-MNIST, with images as plain files and labels as .gz."""
     folder.mkdir(parents=True)
     for which, count in items.items():
         draw = generator(0, "noise", which)

@@ -1,15 +1,16 @@
-"""Sweeps and tracking servers as processes of their own, and what they left."""
+"""Sweeps and tracking servers in separate processes, and what they write."""
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+
+from raylets import free_ports
 
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore
@@ -28,7 +29,7 @@ rows:
 
 
 class Sweep:
-    """A folder with a suite's file, its results, and what the sweeps there printed."""
+    """A folder with a suite's file, its results, and the output of its sweeps."""
 
     def __init__(self, folder: Path, data: Path, suite: str, results: Path | None = None) -> None:
         self.folder, self.data, self.results = folder, data, results or folder / "results"
@@ -38,11 +39,11 @@ class Sweep:
         self.uri = f"sqlite:///{folder}/store.db"
 
     def start(self, *more: str) -> subprocess.Popen:
-        """Starts the command, in a session of its own, its output to `output` in the folder."""
-        asked = [NAME, "--results", str(self.results), "--data", str(self.data), "--tracking-uri", self.uri, *more]
+        """Starts the command in a new session; its output goes to the file `output` in the folder."""
+        arguments = [NAME, "--results", str(self.results), "--data", str(self.data), "--tracking-uri", self.uri, *more]
         with open(self.folder / "output", "w") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "lmsa_bench.sweep", *asked],
+                [sys.executable, "-m", "lmsa_bench.sweep", *arguments],
                 cwd=self.folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -51,7 +52,7 @@ class Sweep:
             )
 
     def run(self, *more: str) -> int:
-        """Runs it to its end; its exit status."""
+        """Runs the command and returns its exit status."""
         return ended(self.start(*more))
 
     @property
@@ -59,8 +60,8 @@ class Sweep:
         return (self.folder / "output").read_text()
 
     def sync(self) -> subprocess.CompletedProcess:
-        asked = ["sync", "--results", str(self.results), "--tracking-uri", self.uri]
-        command = [sys.executable, "-m", "lmsa_bench.results", *asked]
+        arguments = ["sync", "--results", str(self.results), "--tracking-uri", self.uri]
+        command = [sys.executable, "-m", "lmsa_bench.results", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=500)
 
     def rows(self) -> list[dict]:
@@ -68,8 +69,8 @@ class Sweep:
         return self.journal.table().drop_columns(["seconds", "time", "provenance"]).to_pylist()
 
     def files(self) -> dict[str, list]:
-        """Every trial's records and result as they are on disk, without times and provenance."""
-        found = {}
+        """Every trial's records and result on disk, without times and provenance."""
+        lines_of = {}
         for trial in self.journal.ids():
             folder = self.journal.trials / trial
             lines = (folder / "records.jsonl").read_text().splitlines()
@@ -77,23 +78,23 @@ class Sweep:
             for document in documents:
                 for name in ("seconds", "time", "provenance"):
                     document.pop(name, None)
-            found[trial] = [json.dumps(document, sort_keys=True) for document in documents]
-        return found
+            lines_of[trial] = [json.dumps(document, sort_keys=True) for document in documents]
+        return lines_of
 
     def stamps(self) -> dict[str, int]:
         """When each finished trial's result was written."""
         return {t: (self.journal.trials / t / "result.json").stat().st_mtime_ns for t in self.journal.finished()}
 
     def assert_mirrored(self) -> None:
-        """The store has one run a trial, and the folder's table."""
-        opened = ResultStore(self.uri)
-        keys = [run.data.tags["lmsa.trial_key"] for run in opened._runs() if "lmsa.trial_key" in run.data.tags]
+        """Asserts that MLflow has one run per trial, and the same table as the results folder."""
+        store = ResultStore(self.uri)
+        keys = [run.data.tags["lmsa.trial_key"] for run in store._runs() if "lmsa.trial_key" in run.data.tags]
         assert sorted(keys) == self.journal.ids()
-        assert opened.table().equals(self.journal.table())
+        assert store.table().equals(self.journal.table())
 
 
 def ended(process: subprocess.Popen) -> int:
-    """The exit status of a process, which is killed with its children where it hangs."""
+    """The exit status of a process, which is killed with its children if it hangs."""
     try:
         return process.wait(timeout=500)
     finally:
@@ -102,13 +103,11 @@ def ended(process: subprocess.Popen) -> int:
 
 
 class Server:
-    """An MLflow tracking server on this machine, on a port of its own, that can die and come back."""
+    """An MLflow tracking server on a free port of this machine, which can be killed and restarted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.process = folder, None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

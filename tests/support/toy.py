@@ -1,7 +1,8 @@
-"""A task small enough for a test of the life of a trial: random images whose label a layer can learn."""
+"""A task small enough to train in a test: images whose shade is their class, for small networks."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,35 +16,54 @@ from lmsa_bench.tasks.task import Source, Split, Splits, Task
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, Value
 
-CLASSES, SHAPE = 4, (1, 8, 8)
+CLASSES, SHAPE = 4, (3, 8, 8)
 CPU = torch.device("cpu")
 
 
 def split(count: int, seed: int, part: str) -> Split:
-    draw = generator(seed, "toy", part)
+    """Noisy images of one shade per class, which a small model can learn."""
     labels = torch.arange(count) % CLASSES
-    images = torch.randint(0, 120, (count, *SHAPE), generator=draw, dtype=torch.uint8)
-    for i, label in enumerate(labels.tolist()):
-        images[i, 0, 2 * label : 2 * label + 2] += 100  # the label is a bright band
-    return Split(images, labels)
+    noise = torch.randint(0, 20, (count, *SHAPE), generator=generator(seed, "toy", part))
+    return Split((noise + labels[:, None, None, None] * 60).to(torch.uint8), labels)
 
 
 def splits(root: Path, variant: str, seed: int) -> Splits:
     return Splits(split(40, seed, "train"), split(20, seed, "val"), split(24, seed, "test"))
 
 
-def task(model: str = "wrn_10_1") -> Task:
-    source = Source("toy", lambda root: split(64, 0, "source"), epochs=1, lr=1e-3)
-    return Task("toy", model, CLASSES, SHAPE, source, splits, lambda root: None, lambda root: "toy")
+def task(model: str = "wrn_10_1", **source: Any) -> Task:
+    """The toy task; ``source`` replaces fields of the recipe of its source model."""
+    recipe = Source(
+        data="toy",
+        load=lambda root: split(200, 0, "source"),
+        epochs=2,
+        lr=3e-3,
+        holdout=lambda root: split(40, 0, "holdout"),
+    )
+    return Task(
+        name="toy",
+        model=model,
+        classes=CLASSES,
+        input_shape=SHAPE,
+        source=replace(recipe, **source),
+        splits=splits,
+        prepare=lambda root: None,
+        fingerprint=lambda root: "toy",
+    )
 
 
-def source_model(model: str = "wrn_10_1") -> LayeredModel:
-    torch.manual_seed(0)
-    return MODELS.get(model)(CLASSES, SHAPE).eval()
+def source_model(model: str = "wrn_10_1", classes: int = CLASSES, seed: int = 0) -> LayeredModel:
+    torch.manual_seed(seed)
+    return MODELS.get(model)(classes, SHAPE).eval()
 
 
-def hparams(method: str, **given: Value) -> dict[str, Value]:
-    """Hyper-parameters of a method, with a plain value for each that has no default."""
+def net(classes: int = CLASSES, seed: int = 0) -> torch.nn.Module:
+    """A source model's network, whose state dict has the keys of a weights file."""
+    return source_model(classes=classes, seed=seed).source
+
+
+def hparams(method: str, **overrides: Value) -> dict[str, Value]:
+    """A method's hyper-parameters: overrides, else defaults, else some valid value."""
     factory = METHODS.get(method)
     hints = get_type_hints(factory, include_extras=True)
     values: dict[str, Value] = {}
@@ -52,7 +72,7 @@ def hparams(method: str, **given: Value) -> dict[str, Value]:
             values[name] = parameter.default
         else:
             values[name] = _plain(hints[name])
-    return values | given
+    return values | overrides
 
 
 def _plain(hint: Any) -> Value:
@@ -66,24 +86,27 @@ def _plain(hint: Any) -> Value:
     return {float: 1e-2, int: 1, bool: True}[hint]
 
 
-def trial(method: str, epochs: int = 2, seed: int = 0, curves: bool = False, **given: Value) -> Trial:
-    trained = METHODS.get(method)(**hparams(method, **given)).update is not None
-    return Trial("toy", "", method, hparams(method, **given), seed, epochs if trained else 0, 16, curves)
+def trial(method: str, epochs: int = 2, seed: int = 0, curves: bool = False, **overrides: Value) -> Trial:
+    trained = METHODS.get(method)(**hparams(method, **overrides)).update is not None
+    return Trial("toy", "", method, hparams(method, **overrides), seed, epochs if trained else 0, 16, curves)
 
 
 def run(
-    asked: Trial,
+    trial: Trial,
     folder: Path,
     model: str = "wrn_10_1",
     parts: Splits | None = None,
     provenance: dict[str, Value] | None = None,
 ) -> Run:
-    method = METHODS.get(asked.method)(**asked.hparams)
-    parts = parts or splits(folder, "", asked.seed)
-    return Run(asked, task(model), source_model(model), method, parts, folder, CPU, provenance)
+    method = METHODS.get(trial.method)(**trial.hparams)
+    parts = parts or splits(folder, "", trial.seed)
+    return Run(trial, task(model), source_model(model), method, parts, folder, CPU, provenance)
+
+
+def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two state dicts are equal."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def untimed(records: Iterator[EpochRecord] | list[EpochRecord]) -> list[EpochRecord]:
-    from dataclasses import replace
-
     return [replace(record, seconds=0.0, time=0.0) for record in records]

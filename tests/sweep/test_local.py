@@ -116,7 +116,7 @@ def test_a_mistake_in_the_suites_values_fails_its_trial_alone(tmp_path, data):
     )
     done = sweep(tmp_path, data, "--local")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "failed: digits_flip lisa lr=0.01 seed=0: gamma 9 of a model with 2 middle layers" in done.stdout
+    assert "failed: digits_flip lisa lr=0.01 seed=0: gamma 9: the model has 2 middle layers" in done.stdout
 
 
 def test_local_means_no_cluster(capsys):

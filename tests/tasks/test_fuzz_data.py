@@ -1,4 +1,4 @@
-"""A fuzz of data files: exactly what they hold, or one line; nothing runs, memory is bounded."""
+"""Fuzzing of data files: read exactly or one line, no code run, bounded memory."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ def batch(protocol, **content):
     return pickle.dumps({"data": pixels(4), "labels": [0, 1, 2, 3]} | content, protocol)
 
 
-# numpy calls that would make an array of any size, a type with objects in it, and a memo of 2 GiB.
+# numpy calls that would allocate an array of any size, a dtype with objects, and a memo of 2 GiB.
 PICKLES = [
     *HOSTILE,
     *(batch(p, labels=Hostile(n)) for n in range(len(Hostile.CALLS)) for p in (0, 2, 4, 5)),
@@ -42,19 +42,19 @@ PICKLES = [
 
 
 @counts(60, 1200)
-def test_a_pickled_batch_is_what_it_holds_or_one_line(tmp_path, count):
+def test_a_pickled_batch_is_read_exactly_or_is_one_line(tmp_path, count):
     path = tmp_path / "batch"
     good = batch(3)
 
     def check(content):
         path.write_bytes(content)
-        found = one_line(lambda: batches.read_batch(path, "labels", 10))
-        if found is not None:
-            assert found.images.shape[1:] == (3, 32, 32) and len(found.images) == len(found.labels)
-            assert all(0 <= label < 10 for label in found.labels.tolist())
+        split = one_line(lambda: batches.read_batch(path, "labels", 10))
+        if split is not None:
+            assert split.images.shape[1:] == (3, 32, 32) and len(split.images) == len(split.labels)
+            assert all(0 <= label < 10 for label in split.labels.tolist())
             # The oldest protocols write bytes as text.
             assert content[:2] < b"\x80\x03" or any(
-                order in content for order in both_orders(found.images.numpy().reshape(len(found.labels), -1))
+                order in content for order in both_orders(split.images.numpy().reshape(len(split.labels), -1))
             )
 
     check(good)
@@ -92,7 +92,7 @@ NPYS = [
 
 
 @counts(40, 800)
-def test_an_npy_file_is_what_it_holds_or_one_line(tmp_path, count):
+def test_an_npy_file_is_read_exactly_or_is_one_line(tmp_path, count):
     images, labels = tmp_path / "fog.npy", tmp_path / "labels.npy"
     np.save(images, pixels(10).reshape(10, 32, 32, 3))
     np.save(labels, np.array([3, 4] * 5, np.uint8))
@@ -103,34 +103,34 @@ def test_an_npy_file_is_what_it_holds_or_one_line(tmp_path, count):
         for path, text in whole.items():
             path.unlink()
             path.write_bytes(content if path == changed else text)
-        found = one_line(lambda: batches.read_corrupted(images, labels, 2))
-        if found is not None:
-            assert found.images.shape == (len(found.labels), 3, 32, 32) and found.images.dtype == torch.uint8
-            rows = np.ascontiguousarray(found.images.permute(0, 2, 3, 1).numpy())
+        split = one_line(lambda: batches.read_corrupted(images, labels, 2))
+        if split is not None:
+            assert split.images.shape == (len(split.labels), 3, 32, 32) and split.images.dtype == torch.uint8
+            rows = np.ascontiguousarray(split.images.permute(0, 2, 3, 1).numpy())
             fortran = b"'fortran_order': True" in images.read_bytes()
             assert fortran or rows.tobytes() in images.read_bytes()
-            assert all(0 <= label < 10 for label in found.labels.tolist())
+            assert all(0 <= label < 10 for label in split.labels.tolist())
 
     changes = st.sampled_from([images, labels]).flatmap(lambda path: st.tuples(st.just(path), damaged(whole[path])))
     run(check, changes, count, itertools.product((images, labels), NPYS))
 
 
 @counts(40, 800)
-def test_an_idx_file_is_what_its_header_says_or_one_line(tmp_path, monkeypatch, count):
+def test_an_idx_file_matches_its_header_or_is_one_line(tmp_path, monkeypatch, count):
     name = "t10k-images-idx3-ubyte"
     content = struct.pack(">4I", 0x0803, 3, 28, 28) + pixels(1).tobytes()[: 3 * 784]
     plain, packed = tmp_path / name, tmp_path / f"{name}.gz"
 
     def check(case):
-        suffix, text, sum_of = case
+        suffix, text, checksum = case
         plain.unlink(missing_ok=True)
         (packed if suffix else plain).write_bytes(text)
-        monkeypatch.setitem(fashion.MD5, name, sum_of)
-        found = one_line(lambda: fashion.read_idx(plain, (28, 28)))
-        if found is None:
+        monkeypatch.setitem(fashion.MD5, name, checksum)
+        pixels_read = one_line(lambda: fashion.read_idx(plain, (28, 28)))
+        if pixels_read is None:
             return
-        assert not suffix or found.numpy().tobytes() == content[16:]
-        assert found.numpy().tobytes() == (content if suffix else text)[16:] and found.shape[1:] == (28, 28)
+        assert not suffix or pixels_read.numpy().tobytes() == content[16:]
+        assert pixels_read.numpy().tobytes() == (content if suffix else text)[16:] and pixels_read.shape[1:] == (28, 28)
 
     bomb = gzip.compress(struct.pack(">4I", 0x0803, 1 << 21, 28, 28)) + 64 * gzip.compress(bytes(1 << 24))
     known = [(True, bomb, ""), (False, b"", ""), (True, b"", ""), *((False, text, "") for text in HOSTILE)]
@@ -156,7 +156,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpa
 
 
 @counts(40, 800)
-def test_an_image_is_one_of_its_size_or_one_line(tmp_path, monkeypatch, count):
+def test_an_image_has_its_size_or_is_one_line(tmp_path, monkeypatch, count):
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {MARKER}\n")
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -167,12 +167,12 @@ def test_an_image_is_one_of_its_size_or_one_line(tmp_path, monkeypatch, count):
         cut, content = case
         path.write_bytes(content)
         if one_line(lambda: folders.write(out, [(path, 7)], cut, 32, "recipe") or True):
-            found = arrow.read(out)
-            assert found.images.shape == (1, 3, 32, 32) and found.labels.tolist() == [7]
+            split = arrow.read(out)
+            assert split.images.shape == (1, 3, 32, 32) and split.labels.tolist() == [7]
             out.unlink()
         assert not (tmp_path / ".out.arrow.pixels").exists()
 
-    cuts = st.sampled_from([folders.as_it_is, folders.central])
+    cuts = st.sampled_from([folders.as_is, folders.center_crop])
     good = [
         picture("JPEG", (32, 32)),
         picture("PNG", (32, 32)),
@@ -181,13 +181,17 @@ def test_an_image_is_one_of_its_size_or_one_line(tmp_path, monkeypatch, count):
     ]
     bombs = [picture("PNG", size, "1") for size in ((1, 60_000), (60_000, 1), (13_000, 13_000))]
     other = [picture(form, (32, 32)) for form in ("TIFF", "GIF", "BMP", "PPM", "ICO")]
-    known = [(folders.as_it_is, bombs[2]), *((folders.central, text) for text in bombs[:2]), (folders.central, EPS)]
-    known += [(folders.central, text) for text in [*other, *HOSTILE, b"", b"P6 0 5 255\n", b"P6 1 1 255\n"]]
+    known = [
+        (folders.as_is, bombs[2]),
+        *((folders.center_crop, text) for text in bombs[:2]),
+        (folders.center_crop, EPS),
+    ]
+    known += [(folders.center_crop, text) for text in [*other, *HOSTILE, b"", b"P6 0 5 255\n", b"P6 1 1 255\n"]]
     run(check, st.tuples(cuts, st.sampled_from(good).flatmap(damaged)), count, known)
 
 
 @counts(60, 1200)
-def test_an_arrow_file_is_what_was_written_or_one_line(tmp_path, count):
+def test_an_arrow_file_is_read_exactly_or_is_one_line(tmp_path, count):
     path = tmp_path / "images.arrow"
     images, labels = torch.from_numpy(pixels(2)[:, :192].copy()).view(2, 3, 8, 8), torch.tensor([3, 4])
     arrow.write(path, images, labels, "recipe")
@@ -195,10 +199,10 @@ def test_an_arrow_file_is_what_was_written_or_one_line(tmp_path, count):
 
     def check(content):
         path.write_bytes(content)
-        arrow._whole.clear()
-        found = one_line(lambda: arrow.read(path))
-        if found is not None:
-            assert torch.equal(found.images, images) and torch.equal(found.labels, labels)
+        arrow._verified.clear()
+        split = one_line(lambda: arrow.read(path))
+        if split is not None:
+            assert torch.equal(split.images, images) and torch.equal(split.labels, labels)
 
     shapes = [whole.replace(b"3,8,8", text) for text in (b"8,8,3", b"-3,-8,8", b"9,9,9", b"0,8,8", b"x,8,8", b"3,8  ")]
     flips = [
@@ -246,7 +250,7 @@ GOOD_TAR = archive([("folder", "set", ""), ("file", "set/held", "")])
 
 
 @counts(60, 1200)
-def test_an_archive_stays_in_its_folder_or_is_one_line(tmp_path, count):
+def test_an_archive_is_unpacked_in_its_folder_or_is_one_line(tmp_path, count):
     root = tmp_path / "deep" / "er" / "root"
     path = root / "downloads" / "set.tar"
     path.parent.mkdir(parents=True)
@@ -254,11 +258,11 @@ def test_an_archive_stays_in_its_folder_or_is_one_line(tmp_path, count):
 
     def check(content):
         path.write_bytes(content)
-        done = one_line(lambda: data.place(known_set, root, known_set.archives[0], path) or True)
+        placed = one_line(lambda: data.place(known_set, root, known_set.archives[0], path) or True)
         held = root / "set" / "held"
-        assert bool(done) == held.exists()
-        found = {p for p in tmp_path.rglob("*") if not p.is_dir()} - {path}
-        assert all(p.is_relative_to(root / "set") and p.is_file() and not p.is_symlink() for p in found)
+        assert bool(placed) == held.exists()
+        files = {p for p in tmp_path.rglob("*") if not p.is_dir()} - {path}
+        assert all(p.is_relative_to(root / "set") and p.is_file() and not p.is_symlink() for p in files)
         if held.is_dir():
             held.rename(root / "downloads" / "gone")
         for p in sorted((root / "downloads").rglob("*"), reverse=True):

@@ -31,7 +31,7 @@ CASES = {
     "imagenet_3dcc": (TINY | {"corruptions": ["near_focus"], "test_per_class": 2}, (2, 3, 2), 3),
     "living17": (TINY | {"source_epochs": 1}, (3, 2, 4), 17),
 }
-# Tasks of ImageNet's models cannot train them here.
+# Classes of the weights given to tasks whose source model cannot be trained here.
 GIVEN = {"cifar100": 1000, "cifar100_random": 1000, "imagenet_c": 3, "imagenet_3dcc": 3}
 
 
@@ -46,7 +46,7 @@ def small_tables():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, small_tables):
-    """A data root with all published sets in small, prepared by the command."""
+    """A data root with small versions of all published sets, prepared by the command."""
     root = tmp_path_factory.mktemp("published")
     write_cifar10(root)
     write_cifar100(root)
@@ -62,7 +62,7 @@ def root(tmp_path_factory, small_tables):
 
 
 def task_of(name, folder):
-    """The small task, and weights that its source model takes."""
+    """The small task, with weights for its source model if it needs any."""
     source = "pretrain"
     if name in GIVEN:
         source = str(folder / f"{GIVEN[name]}.pt")
@@ -80,11 +80,11 @@ def contents(split):
 
 
 def numbers(split):
-    """The base images' numbers, which the corruptions of CIFAR-10 keep."""
+    """The base images' numbers, which the corruptions of CIFAR-10 do not change."""
     return split.images[:, 0, 0, 0].int() * 256 + split.images[:, 0, 0, 1]
 
 
-def test_every_task_of_the_paper_is_here():
+def test_every_task_of_the_paper_is_registered():
     assert set(CASES) <= set(TASKS.names())
 
 
@@ -121,7 +121,7 @@ def test_one_trial_from_published_files_to_a_result(task, root, tmp_path):
     assert [record.epoch for record in run.epochs()] == [1]
     result = run.result()
     assert result.status == "finished" and result.test_size == CASES[task.name][1][2] * task.classes
-    assert "unverified" in result.provenance["data"]  # --no-verify has reached the result
+    assert "unverified" in result.provenance["data"]  # --no-verify is recorded in the result
     assert needs.missing_data(task, root) == needs.missing_weights(task, root) == []
 
 
@@ -138,23 +138,22 @@ def test_corruptions_split_by_base_image(root):
         assert torch.equal(a.images.index, b.images.index)
 
 
-def test_a_severity_is_its_block_of_the_file(root, tmp_path):
+def test_a_severity_is_one_block_of_the_file(root, tmp_path):
     write_cifar10_c(tmp_path, ["fog"])
     cifar.prepare_cifar10_c(tmp_path, False, ["fog"], 2)
     two = arrow.read(tmp_path / "cifar10_c" / "fog-2.arrow").images
     five = arrow.read(root / "cifar10_c" / "fog-5.arrow").images
-    assert torch.equal(two[:, 1:].int() + 3 + 10, five[:, 1:].int())  # 10: fog is the second corruption there
+    assert torch.equal(two[:, 1:].int() + 3 + 10, five[:, 1:].int())  # 10: fog is the second corruption in that folder
 
 
-def test_flipped_labels_are_9_minus_the_images_own(root):
-    own = dict(
-        zip(numbers(test := arrow.read(root / "cifar10" / "test.arrow")).tolist(), test.labels.tolist(), strict=True)
-    )
+def test_flipped_labels_are_9_minus_the_images_labels(root):
+    test = arrow.read(root / "cifar10" / "test.arrow")
+    labels = dict(zip(numbers(test).tolist(), test.labels.tolist(), strict=True))
     for split in build("cifar_flip", CASES["cifar_flip"][0]).splits(root, "", 1):
-        assert [9 - own[n] for n in numbers(split).tolist()] == split.labels.tolist()
+        assert [9 - labels[n] for n in numbers(split).tolist()] == split.labels.tolist()
 
 
-def test_the_mask_is_one_positive_factor_a_pixel_for_all_images_and_seeds(root):
+def test_the_mask_is_one_positive_factor_per_pixel_for_all_images_and_seeds(root):
     options = CASES["cifar100_masked"][0] | {"resolution": 32}
     task, again = build("cifar100_masked", options), build("cifar100_masked", options)
     white = torch.full((2, 3, 32, 32), 255, dtype=torch.uint8)
@@ -163,10 +162,10 @@ def test_the_mask_is_one_positive_factor_a_pixel_for_all_images_and_seeds(root):
     assert abs(mask.log().mean()) < 0.1 and abs(mask.log().std() - 1) < 0.05
     images = task.splits(root, "", 0).val.images
     torch.testing.assert_close(task.transform(images), images / 255 * mask[0])
-    assert torch.equal(task.source.transform(white), torch.ones(2, 3, 32, 32))  # the source model knows it without
+    assert torch.equal(task.source.transform(white), torch.ones(2, 3, 32, 32))  # trained without the mask
 
 
-def test_random_labels_are_a_seeds_own_and_independent_of_the_image(root):
+def test_random_labels_depend_on_the_seed_and_not_on_the_image(root):
     task, plain = (build(name, CASES[name][0]) for name in ("cifar100_random", "cifar100"))
     test, again, other = (task.splits(root, "", seed).test for seed in (0, 0, 1))
     true = plain.splits(root, "", 0).test
@@ -174,7 +173,7 @@ def test_random_labels_are_a_seeds_own_and_independent_of_the_image(root):
     assert (test.labels == true.labels).float().mean() < 0.1 and (test.labels == other.labels).float().mean() < 0.1
 
 
-def test_living17_takes_superclasses_and_other_subclasses(root):
+def test_living17_has_the_same_superclasses_with_other_subclasses(root):
     source, target = imagenet.subclasses("source"), imagenet.subclasses("target")
     assert len(source) == len(target) == 34 and not set(source) & set(target)
     assert sorted(source.values()) == sorted(target.values()) == [n // 2 for n in range(34)]
@@ -190,11 +189,11 @@ def test_the_central_square_of_an_image():
 
     image = Image.effect_noise((301, 410), 90).convert("RGB")
     published = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])
-    assert folders.central(image, 224).tobytes() == published(image).tobytes()
-    assert folders.central(image.transpose(Image.Transpose.ROTATE_90), 224).size == (224, 224)
+    assert folders.center_crop(image, 224).tobytes() == published(image).tobytes()
+    assert folders.center_crop(image.transpose(Image.Transpose.ROTATE_90), 224).size == (224, 224)
 
 
-def test_only_imagenet_models_take_standardised_input():
+def test_only_imagenet_models_have_standardised_inputs():
     white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
     assert torch.equal(build("cifar10_c").transform(white), torch.ones(1, 3, 32, 32))
     pixel = build("imagenet_c").transform(white)[0, :, 0, 0]
@@ -205,13 +204,13 @@ def test_only_imagenet_models_take_standardised_input():
 
 
 def test_the_papers_tasks_name_their_models_and_published_weights(tmp_path):
-    found = {name: build(name) for name in CASES}
-    assert {task.model for task in found.values()} == {"wrn_28_10", "resnet50", "deit_tiny"}
-    assert {task.source.weights for task in found.values()} == {"hub"}
-    assert found["cifar10_c"].source.accuracy == 0.9478 and found["imagenet_c"].source.accuracy == 0.7613
-    assert len(found["cifar10_c"].variants) == len(found["imagenet_c"].variants) == 15
-    assert SourceModel(found["cifar10_c"], tmp_path).group == SourceModel(found["cifar_flip"], tmp_path, 1).group
-    assert SourceModel(found["cifar100"], tmp_path).group != SourceModel(found["cifar100"], tmp_path, 1).group
+    tasks = {name: build(name) for name in CASES}
+    assert {task.model for task in tasks.values()} == {"wrn_28_10", "resnet50", "deit_tiny"}
+    assert {task.source.weights for task in tasks.values()} == {"hub"}
+    assert tasks["cifar10_c"].source.accuracy == 0.9478 and tasks["imagenet_c"].source.accuracy == 0.7613
+    assert len(tasks["cifar10_c"].variants) == len(tasks["imagenet_c"].variants) == 15
+    assert SourceModel(tasks["cifar10_c"], tmp_path).group == SourceModel(tasks["cifar_flip"], tmp_path, 1).group
+    assert SourceModel(tasks["cifar100"], tmp_path).group != SourceModel(tasks["cifar100"], tmp_path, 1).group
 
 
 @pytest.mark.parametrize(
@@ -227,7 +226,7 @@ def test_a_wrong_option_is_a_users_error(root, name, options, text):
         build(name, TINY | options).splits(root, "", 0)
 
 
-def test_missing_data_and_weights_are_named_with_the_command_that_gets_them(tmp_path):
+def test_missing_data_and_weights_are_named_with_their_remedy(tmp_path):
     task, other = build("cifar10_c"), build("living17", weights=str(tmp_path / "none.pt"))
     assert needs.missing_data(task, tmp_path) + needs.missing_weights(task, tmp_path) == [
         "cifar10_c needs cifar10_c: get it with 'python -m lmsa_bench.data fetch cifar10_c'",
@@ -244,7 +243,7 @@ def test_missing_data_and_weights_are_named_with_the_command_that_gets_them(tmp_
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had_fails_its_own_trials_and_the_rest_goes_on(tmp_path):
+def test_missing_data_fails_only_the_trials_that_need_it(tmp_path):
     write_cifar10(tmp_path / "data", test=120)
     write_cifar10_c(tmp_path / "data", ["fog"], test=120)
     for name in ("cifar10", "cifar10_c"):

@@ -1,4 +1,4 @@
-"""The contract of every registered task, and the errors of its files."""
+"""What every registered task must satisfy, and errors in its files."""
 
 import gzip
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from lmsa_bench.seeding import generator
 from lmsa_bench.tasks import TASKS, arrow, digits, fashion, shifts
 from lmsa_bench.tasks.task import Split, to_unit
 
-# Tuning, validation and test images of a class, as the tasks' docstrings state them.
+# Tuning, validation and test images per class, as in the tasks' docstrings.
 COUNTS = {
     "digits_c": (20, 10, 60),
     "digits_flip": (20, 10, 60),
@@ -34,14 +34,14 @@ PAIRS = {"digit_pairs_c", "digit_pairs_bright", "fashion_pairs_c"}
 
 @pytest.fixture(autouse=True)
 def any_fashion(monkeypatch, tmp_path):
-    """Accepts any IDX file, and none outside the test's own folders."""
+    """Accepts any IDX file, and reads none outside the test's folders."""
     monkeypatch.setattr(fashion, "MD5", dict.fromkeys(fashion.MD5, ""))
     monkeypatch.setattr(fashion, "SYSTEM_FOLDER", tmp_path / "system")
 
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
-    """A data root in which noise stands for Fashion-MNIST."""
+    """A data root with noise in place of Fashion-MNIST."""
     root = tmp_path_factory.mktemp("data")
     write_fashion(root / "FashionMNIST" / "raw", {"train": 12500, "t10k": 10000})
     return root
@@ -99,10 +99,10 @@ def test_the_input_is_a_float_of_the_input_shape(task, data_root):
 def test_preparing_twice_writes_the_same_bytes(data_root, tmp_path):
     root = tmp_path / "other"
     write_fashion(root, {"train": 12500, "t10k": 10000})
-    for build in (digits.digits_c, fashion.fashion_c):
-        task = build()
-        with ThreadPoolExecutor(2) as both:
-            list(both.map(task.prepare, [root, root]))
+    for factory in (digits.digits_c, fashion.fashion_c):
+        task = factory()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(task.prepare, [root, root]))
         task.prepare(data_root)
         assert task.fingerprint(root) == task.fingerprint(data_root)
     files = sorted(path.relative_to(root) for path in root.rglob("*.arrow"))
@@ -115,7 +115,7 @@ def test_preparing_twice_writes_the_same_bytes(data_root, tmp_path):
     assert written == {file: (root / file).stat().st_mtime_ns for file in files}
 
 
-def test_a_prepared_file_that_is_cut_off_is_written_again(tmp_path):
+def test_a_truncated_prepared_file_is_written_again(tmp_path):
     task = digits.digits_c()
     task.prepare(tmp_path)
     file, before = tmp_path / "digits" / "contrast.arrow", task.fingerprint(tmp_path)
@@ -167,7 +167,7 @@ def test_variants_split_the_same_originals(data_root):
         assert torch.equal(a.labels, b.labels) and not torch.equal(a.images, b.images)
 
 
-def test_pairs_put_the_tens_on_the_left(data_root):
+def test_the_left_image_of_a_pair_is_the_tens_digit(data_root):
     digits.DIGITS.prepare(data_root)
     target = digits.DIGITS.read("target", data_root)
     labels = {
@@ -179,7 +179,7 @@ def test_pairs_put_the_tens_on_the_left(data_root):
         assert 10 * labels[a.tobytes()] + labels[b.tobytes()] == label
 
 
-def test_the_mask_is_the_same_for_everyone_and_positive():
+def test_the_mask_is_fixed_and_positive():
     images = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
     first, again = digits.digits_masked().transform(images), digits.digits_masked().transform(images)
     assert torch.equal(first, again) and torch.equal(first[0], first[1])
@@ -193,7 +193,7 @@ def test_the_mask_is_the_same_for_everyone_and_positive():
 def test_tasks_of_one_source_share_its_model():
     assert digits.digits_c().source == digits.digits_flip().source
     assert fashion.fashion_c().source == fashion.fashion_flip().source
-    # The data's name decides which source model is reused, so another training set has another name.
+    # Source models are shared by the data's name, so each training set has its own.
     tasks = [TASKS.get(name)() for name in COUNTS]
     assert len({task.source.data for task in tasks}) == 8
 
@@ -202,7 +202,7 @@ def test_too_few_images_of_a_class_are_a_users_error():
     labels = torch.tensor([0] * 5 + [1] * 3)
     with pytest.raises(UserError, match=r"class 1 has 3 images: expected more than 2 \+ 1"):
         shifts.cut(labels, (2, 1), generator(0, "test"))
-    with pytest.raises(UserError, match="expected 4"):
+    with pytest.raises(UserError, match="expected at least 4, one per pair"):
         shifts.pairs(Split(torch.zeros(30, 1, 2, 2, dtype=torch.uint8), torch.arange(30) % 10), 4, generator(0, "test"))
 
 
@@ -243,13 +243,13 @@ def test_images_are_mapped_and_not_copied(tmp_path):
     assert split.labels.data_ptr() - split.images.data_ptr() == 1000 * 8 * 8
 
 
-@pytest.mark.parametrize("kept", [0, 1, 8, 100, -1, -8, -400])
-def test_a_truncated_arrow_file_is_a_users_error(whole, kept):
+@pytest.mark.parametrize("length", [0, 1, 8, 100, -1, -8, -400])
+def test_a_truncated_arrow_file_is_a_users_error(whole, length):
     path, _ = whole
-    path.write_bytes(path.read_bytes()[:kept])
-    for look in (arrow.read, arrow.header):
-        with pytest.raises(UserError, match=r"six.arrow is not a whole Arrow file .*lmsa_bench.data") as error:
-            look(path)
+    path.write_bytes(path.read_bytes()[:length])
+    for read in (arrow.read, arrow.header):
+        with pytest.raises(UserError, match=r"six.arrow is not a complete Arrow file .*: delete it") as error:
+            read(path)
         assert "\n" not in str(error.value)
 
 
@@ -258,7 +258,7 @@ def test_a_truncated_arrow_file_is_a_users_error(whole, kept):
 )
 def test_garbage_is_a_users_error(tmp_path, content):
     (tmp_path / "g.arrow").write_bytes(content)
-    with pytest.raises(UserError, match=r"g.arrow is not a whole Arrow file"):
+    with pytest.raises(UserError, match=r"g.arrow is not a complete Arrow file"):
         arrow.read(tmp_path / "g.arrow")
 
 
@@ -268,7 +268,7 @@ def test_an_unwritable_folder_is_a_users_error(tmp_path):
         arrow.write(tmp_path / "file" / "a.arrow", torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.zeros(1))
 
 
-def test_missing_fashion_says_both_ways_to_get_it(tmp_path):
+def test_missing_fashion_names_both_ways_to_get_it(tmp_path):
     with pytest.raises(UserError, match=r"apt-get install dataset-fashion-mnist.*lmsa_bench.data fetch"):
         fashion.fashion_c().prepare(tmp_path)
     write_fashion(tmp_path / "system", {"train": 10})
@@ -284,12 +284,12 @@ def test_missing_fashion_says_both_ways_to_get_it(tmp_path):
         (
             "t10k-images-idx3-ubyte",
             idx(torch.zeros(2, 28, 28, dtype=torch.uint8))[:-1],
-            "announces 1584 bytes, it has 1583",
+            "it has 1583 bytes, expected 1584",
         ),
-        ("t10k-images-idx3-ubyte", idx(torch.zeros(2, 28, 28, dtype=torch.uint8)) + b"0", "it has 1585"),
-        ("t10k-images-idx3-ubyte", idx(torch.zeros(2, 27, 28, dtype=torch.uint8)), "27x28 and not 28x28"),
-        ("t10k-images-idx3-ubyte", idx(torch.zeros(2, 28, 28, dtype=torch.uint8)), "one an image"),
-        ("t10k-labels-idx1-ubyte", idx(torch.full((10,), 10, dtype=torch.uint8)), "labels of 0 to 9"),
+        ("t10k-images-idx3-ubyte", idx(torch.zeros(2, 28, 28, dtype=torch.uint8)) + b"0", "it has 1585 bytes"),
+        ("t10k-images-idx3-ubyte", idx(torch.zeros(2, 27, 28, dtype=torch.uint8)), "27x28, expected 28x28"),
+        ("t10k-images-idx3-ubyte", idx(torch.zeros(2, 28, 28, dtype=torch.uint8)), "one per image"),
+        ("t10k-labels-idx1-ubyte", idx(torch.full((10,), 10, dtype=torch.uint8)), "expected 10 from 0 to 9"),
         ("t10k-labels-idx1-ubyte.gz", b"no gzip", "cannot be read"),
         (
             "t10k-labels-idx1-ubyte.gz",
@@ -310,5 +310,5 @@ def test_a_wrong_idx_file_is_a_users_error(tmp_path, name, content, text):
 def test_an_idx_file_of_another_md5_is_a_users_error(tmp_path, monkeypatch):
     monkeypatch.undo()
     write_fashion(tmp_path / "raw", {"train": 20, "t10k": 10})
-    with pytest.raises(UserError, match="train-images-idx3-ubyte: its md5 is not that of the published file"):
+    with pytest.raises(UserError, match="train-images-idx3-ubyte: its md5 differs from the published file"):
         fashion.pools(tmp_path / "raw")

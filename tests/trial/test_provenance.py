@@ -30,7 +30,7 @@ def test_a_command_is_told_as_it_was_typed(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", module)
     assert provenance.of_process()["command"] == "python -m lmsa_bench.sweep quickstart --seeds 2"
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=None))  # a script, a notebook's kernel
-    assert provenance.of_process()["command"] == "/x/lmsa_bench/sweep/__main__.py quickstart --seeds 2"
+    assert provenance.of_process()["command"] == "__main__.py quickstart --seeds 2"
 
 
 def test_without_a_checkout_the_commit_is_what_the_environment_says(monkeypatch, tmp_path):
@@ -82,7 +82,7 @@ def test_a_run_shows_commit_and_command(tmp_path):
 
 
 MIXTURES = {
-    "protocols": [entry("t", "m", {}, 0), entry("t", "m", {}, 1, protocol=2)],
+    "different source models": [entry("t", "m", {}, 0, source="a"), entry("t", "m", {}, 1, source="b")],
     "different data": [entry("t", "m", {}, 0), entry("t", "m", {}, 1, data="newer")],
 }
 

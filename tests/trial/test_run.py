@@ -39,7 +39,7 @@ def test_a_killed_trial_goes_on_with_the_same_records(method, killed_after, tmp_
     records = [next(epochs) for _ in range(killed_after + 1)]  # the last one's checkpoint is not written any more
     resumed = toy.run(asked, part)
     again = list(resumed.epochs())
-    assert [r.epoch for r in again] == list(range(killed_after + 1, 4))
+    assert [r.epoch for r in again] == list(range(killed_after + 1, 4)) and resumed.result().remarks == ()
     assert toy.untimed(records[:killed_after] + again) == expected
     assert comparable(resumed.result()) == comparable(undisturbed.result())
 
@@ -81,12 +81,44 @@ def test_without_a_whole_checkpoint_a_trial_starts_anew(tmp_path):
     assert toy.untimed(again.epochs()) == toy.untimed(toy.run(asked, tmp_path / "whole").epochs())
 
 
-@pytest.mark.parametrize("changed", ["data", "source"])
-def test_a_checkpoint_of_other_data_is_none(changed, tmp_path):
-    facts = {"data": "a", "source": "b", "command": "one"}
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("data", "restarted: its checkpoint was written with other data"),
+        ("source", "restarted: its checkpoint was written from another source model"),
+        ("trial_code", "restarted: its checkpoint was written by other code"),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_none(changed, said, tmp_path):
+    facts = {"data": "a", "source": "b", "trial_code": "d", "command": "one"}
     asked = resumable(tmp_path / "own", facts)
     assert toy.run(asked, tmp_path / "own", provenance=facts | {"command": "two"}).state.epoch == 3
-    assert toy.run(asked, tmp_path / "own", provenance=facts | {changed: "c"}).state.epoch == 0
+    again = toy.run(asked, tmp_path / "own", provenance=facts | {changed: "c"})
+    assert (again.state.epoch, again.state.remarks) == (0, (said,))
+    next(again.epochs())
+    again.save()  # which a later resume does not forget
+    later = toy.run(asked, tmp_path / "own", provenance=facts | {changed: "c"})
+    list(later.epochs())
+    assert later.state.epoch == 4 and later.result().remarks == (said,)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 0.3}, {"curves": True}])
+def test_a_checkpoint_of_another_trial_is_none(other, tmp_path):
+    resumable(tmp_path / "own")
+    again = toy.run(toy.trial("full", epochs=4, **other), tmp_path / "own")
+    assert again.state.epoch == 0
+    assert again.state.remarks == ("restarted: its checkpoint was written for another trial",)
+
+
+def test_a_checkpoint_of_another_torch_or_kind_of_device_is_none(tmp_path):
+    asked = resumable(tmp_path / "own")
+    saved = checkpoint.load(tmp_path / "own", toy.CPU)
+    checkpoint.save(tmp_path / "own", saved | {"origin": saved["origin"] | {"torch": "1.0", "device": "NVIDIA H100"}})
+    again = toy.run(asked, tmp_path / "own")
+    assert again.state.epoch == 0
+    assert again.state.remarks == (
+        "restarted: its checkpoint was written with another version of torch and on another kind of device",
+    )
 
 
 def test_checkpoints_are_written_whole_and_read_without_running_code(tmp_path):
@@ -112,11 +144,15 @@ def test_test_figures_are_those_of_the_best_epoch_by_validation(tmp_path):
         best.test_loss,
     )
     assert result.test_size == 24 and all(len(r.step_losses) == 3 for r in records)
+    # Three steps an epoch, 15 in all: the powers of two, and the last step of each epoch.
+    assert [r.accuracy_steps for r in records] == [(1, 2, 3), (4, 6), (8, 9), (12,), (15,)]
+    assert all(r.step_accuracies[-1] == r.test_accuracy for r in records)
 
     plain = toy.run(toy.trial("full", epochs=5, lr=0.05), tmp_path / "other")
     plain.folder.mkdir()
     plain_records = list(plain.epochs())
-    assert all(r.test_accuracy is None and r.step_losses == () for r in plain_records)
+    assert all(r.test_accuracy is None and r.step_losses == r.step_accuracies == () for r in plain_records)
+    assert [r.train_loss for r in plain_records] == [r.train_loss for r in records]
     assert plain.result().test_accuracy == result.test_accuracy
     assert plain.result().test_accuracy == evaluate(plain.model, plain.test)[1]  # the best parameters are back
 
@@ -128,6 +164,7 @@ def test_best_parameters_of_layers_tuned_later_are_their_source_values(method, t
     run = toy.run(asked, tmp_path)
     records = {r.epoch: r for r in run.epochs()}
     result = run.result()
+    assert len(run.best_parameters) > 0
     run._restore(run.best_parameters)
     assert evaluate(run.model, run.test) == pytest.approx(
         (records[result.best_epoch].test_loss, records[result.best_epoch].test_accuracy), rel=1e-5
@@ -170,7 +207,8 @@ def test_cached_states_give_the_losses_of_the_whole_network(tmp_path):
 
 def test_the_cost_of_a_step_is_counted_by_hand():
     # A linear network 6-5-4 on 3 samples: forward 2·3·(6·5 + 5·4) = 300 FLOPs. Backward of layer 1 alone: its weight's
-    # gradient 2·3·5·4 = 120. Kept: layer 1's input, 3·5 floats, and the log-softmax, 3·4 floats; both need no more.
+    # gradient 2·3·5·4 = 120. Kept: layer 1's input, 3·5 floats, the log-softmax, 3·4 floats, the labels, 3·8 bytes, and
+    # their total weight, a float.
     from lmsa_bench.models.deep_linear import deep_linear
 
     model = deep_linear([6, 5, 4])
@@ -178,11 +216,11 @@ def test_the_cost_of_a_step_is_counted_by_hand():
     one = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [1], 0)
     assert one.flops == 300 + 120
     gradient_and_moments = 3 * 4 * 20 + 4  # 20 floats three times, and Adam's step counter
-    assert one.bytes >= gradient_and_moments + 4 * 3 * 4
+    assert one.kept_bytes == gradient_and_moments + 4 * (3 * 5 + 3 * 4) + 3 * 8 + 4
     both = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [0, 1], 0)
     # Layer 0 adds its weight's gradient 2·3·6·5 and the gradient of its output 2·3·5·4.
     assert both.flops == one.flops + 180 + 120
-    assert both.bytes > one.bytes
+    assert both.kept_bytes > one.kept_bytes
     again = cost.of_step(model, lambda m: Adam(m, 1e-3), x, y, [0, 1], 0)
     assert again == both
     assert cost.of_step(model, lambda m: MSA(m, 1e-3, 0.1), x, y, [1], 0).flops > one.flops
@@ -200,7 +238,9 @@ def test_identity_of_trials():
         Trial("t", "", "full", {"lr": 0.1}, 0, 6),
         Trial("t", "", "full", {"lr": 0.1}, 0, 5, 32),
         Trial("t", "", "full", {"lr": 0.1}, 0, 5, 64, True),
-        Trial("t", "", "full", {"lr": 0.1}, 0, 5, code="x"),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, weights="hub"),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, weights="a.pt", weights_sha256="01"),
+        Trial("t", "", "full", {"lr": 0.1}, 0, 5, weights="a.pt", weights_sha256="02"),
         Trial("t", "", "full", {"lr": 0.1}, 0, 5, protocol=0),
     ]
     assert len({asked.id, *(other.id for other in others)}) == len(others) + 1

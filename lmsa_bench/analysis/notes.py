@@ -1,0 +1,55 @@
+"""What the trials of a table do not have in common: footnotes, since their mean hides it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lmsa_bench.analysis.selection import Cell
+
+if TYPE_CHECKING:
+    from lmsa_bench.suites.spec import Suite
+
+MACHINE = ("device", "cpu", "instructions", "torch")  # in a result's provenance: what rounding depends on
+
+
+def notes(suite: "Suite", cells: Iterable[Cell], origins: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """A line for each cell from more than one code, for unequal budgets, source models of several codes, and machines.
+
+    ``origins`` is the provenance of the suite's ended trials, by trial id.
+    """
+    found, ranked = [], {row.name for row in suite.rows if row.ranked}
+    cells = list(cells)
+    for cell in cells:
+        if len(cell.codes) > 1:
+            counts = " and ".join(str(count) for count in sorted(cell.codes.values(), reverse=True))
+            found.append(
+                f"{cell.row} on {cell.task}: its trials ran on {len(cell.codes)} versions of the code ({counts})."
+            )
+    budgets = defaultdict[int, dict[str, None]](dict)
+    for cell in cells:
+        if cell.tried and cell.row in ranked:
+            budgets[cell.tried][cell.row] = None
+    if len(budgets) > 1:
+        shown = "; ".join(f"{count} for {', '.join(rows)}" for count, rows in sorted(budgets.items()))
+        found.append(f"Rows do not choose from as many configurations a task: {shown}.")
+    sources, kinds = defaultdict[str, set[str]](set), defaultdict[str, int](int)
+    for trial in suite.trials:
+        if facts := origins.get(trial.id):
+            if facts.get("source_code"):
+                sources[trial.task].add(facts["source_code"])
+            if any(name in facts for name in MACHINE):
+                kinds[_kind(facts)] += 1
+    several = [task for task, codes in sources.items() if len(codes) > 1]
+    if several:
+        found.append(f"The source models of {', '.join(several)} were made by more than one version of the code.")
+    if len(kinds) > 1:
+        shown = "; ".join(f"{count} on {kind}" for kind, count in sorted(kinds.items()))
+        found.append(f"Its trials ran on {len(kinds)} kinds of machine, which may round otherwise: {shown}.")
+    return tuple(found)
+
+
+def _kind(facts: Mapping[str, Any]) -> str:
+    device = facts.get("device")
+    named = [device] if device not in (None, "cpu") else []
+    named += [f"{facts.get('cpu') or 'an unknown CPU'} ({facts.get('instructions') or 'unknown'})"]
+    return ", ".join([*named, f"torch {facts.get('torch') or 'unknown'}"])

@@ -1,0 +1,55 @@
+"""What a table says of trials that do not have everything in common."""
+
+import json
+
+import pytest
+from hand_made import entry, suite_of
+
+from lmsa_bench.analysis.build import report
+from lmsa_bench.errors import UserError
+from lmsa_bench.report.notebook import fragment
+from lmsa_bench.report.tables import render
+from lmsa_bench.results.table import rows
+
+HERE = {"device": "cpu", "cpu": "A", "instructions": "AVX2", "torch": "2.9"}
+
+
+def made(*facts, **options):
+    entries = [entry("t", "m", {}, seed, facts=one) for seed, one in enumerate(facts)]
+    return report(suite_of({"row": entries}, **options), rows(entries))
+
+
+def test_a_cell_of_two_codes_says_so_in_every_form():
+    found = made({"trial_code": "a"}, {"trial_code": "b"}, {"trial_code": "a"})
+    note = "row on t: its trials ran on 2 versions of the code (2 and 1)."
+    assert found.notes == (note,)
+    for form in ("table", "latex", "json"):
+        assert note in render(found, form).decode()
+    assert note in fragment(found)
+    assert json.loads(render(found, "json"))["rows"][0]["tasks"]["t"]["codes"] == {"a": 2, "b": 1}
+    assert made({"trial_code": "a"}, {}).notes and not made({"trial_code": "a"}, {"trial_code": "a"}).notes
+
+
+def test_kinds_of_machine_are_told():
+    assert not made(HERE, HERE).notes
+    (note,) = made(HERE, HERE, HERE | {"instructions": "AVX512"}).notes
+    assert note == (
+        "Its trials ran on 2 kinds of machine, which may round otherwise: 2 on A (AVX2), torch 2.9; "
+        "1 on A (AVX512), torch 2.9."
+    )
+    for change in ({"cpu": "B"}, {"torch": "2.8"}, {"device": "NVIDIA H100"}):
+        assert len(made(HERE, HERE | change).notes) == 1
+
+
+def test_seeds_share_a_source_model_unless_it_is_trained_on_their_images():
+    with pytest.raises(UserError, match="task t: its results start from different source models"):
+        made({"source": "a"}, {"source": "b"})
+    assert not made({"source": "a", "source_seed": 0}, {"source": "b", "source_seed": 1}).notes
+    two = [entry("t", m, {}, 0, facts={"source": m, "source_seed": 0}) for m in ("m", "n")]
+    with pytest.raises(UserError, match="different source models"):
+        report(suite_of({e.trial.method: [e] for e in two}), rows(two))
+
+
+def test_source_models_of_two_codes_are_told():
+    (note,) = made({"source": "a", "source_code": "x"}, {"source": "b", "source_code": "y"}).notes
+    assert note == "The source models of t were made by more than one version of the code."
