@@ -42,7 +42,7 @@ plugins: [mine.py]
 rows:
   depth: {method: score_only, ranked: false, grid: {criterion: a_users_depth}}
   nan_at_0: {method: score_only, ranked: false, grid: {criterion: a_users_nan}}
-  layer: {method: single_layer, each: n, ranked: false, grid: {n: [0, 1, 2, 3], lr: 1e-2}}
+  layer: {method: single_layer, each: n, truth: true, ranked: false, grid: {n: [0, 1, 2, 3], lr: 1e-2}}
 """
 
 
