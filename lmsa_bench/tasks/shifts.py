@@ -10,7 +10,7 @@ from torch import Tensor
 from lmsa_bench.errors import UserError
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks import arrow
-from lmsa_bench.tasks.corruptions import CORRUPTIONS, Strength
+from lmsa_bench.tasks.corruptions import REVISIONS, Strength, corrupt
 from lmsa_bench.tasks.task import Source, Split, Splits, Task, to_unit
 
 RECIPE = 1  # increased whenever the content of a prepared file or of a source's training set changes
@@ -47,8 +47,8 @@ class ImageSet:
                 split = pools[part]
             else:
                 images, labels = pools["target"]
-                corrupt = CORRUPTIONS.get(part)
-                split = Split(corrupt(images, self.strengths[part], generator(0, "corrupt", self.name, part)), labels)
+                draw = generator(0, "corrupt", self.name, part)
+                split = Split(corrupt(part, images, self.strengths[part], draw), labels)
             arrow.write(root / self.path(part), *split, self._recipe(part))
 
     def read(self, part: str, root: Path) -> Split:
@@ -72,7 +72,8 @@ class ImageSet:
         return self.read("holdout", root)
 
     def _recipe(self, part: str) -> str:
-        return f"{self.name} {RECIPE} {self.strengths.get(part, '')}"
+        revision = f" revision {REVISIONS[part]}" if part in REVISIONS else ""
+        return f"{self.name} {RECIPE} {self.strengths.get(part, '')}{revision}"
 
     def _is_current(self, root: Path, part: str) -> bool:
         try:

@@ -25,8 +25,8 @@ def test_the_true_loss_is_of_the_whole_tuning_set_after_training(tmp_path):
     truth = measure(suite, rows([entry for entries in made.values() for entry in entries])).truths("toy")["", 0]
     assert truth.losses == pytest.approx(own, rel=1e-5)
     running = [entries[0].records[-1].train_loss for entries in made.values()]
-    # The mean of the batches, each before its step, prefers the layer that such a large step harms least.
-    assert running.index(min(running)) == 3 and truth.losses.index(min(truth.losses)) == 0
+    # The mean of the batches, each before its step, prefers another layer than the loss after training.
+    assert running.index(min(running)) != truth.losses.index(min(truth.losses))
 
 
 def test_there_is_none_where_nothing_is_trained_or_the_loss_is_not_finite(tmp_path):

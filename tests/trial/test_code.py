@@ -19,7 +19,7 @@ def trial(method: str, task: str = "digits_flip", **hparams) -> Trial:
 
 def test_it_is_the_modules_that_method_task_and_model_use():
     full, lmsa = (set(code.modules_of(trial(method))) for method in ("full", "lmsa"))
-    assert lmsa ^ full == {"lmsa_bench/methods/full.py", "lmsa_bench/methods/lmsa.py"}
+    assert lmsa ^ full == {f"lmsa_bench/{n}.py" for n in ("methods/full", "methods/lmsa", "control/predicted_loss")}
     assert {f"lmsa_bench/{name}" for name in ALWAYS} <= full
     assert "lmsa_bench/models/wide_resnet.py" in full and "lmsa_bench/models/vit.py" not in full
     assert "lmsa_bench/tasks/fashion.py" not in full and "lmsa_bench/tasks/imagenet.py" not in full
