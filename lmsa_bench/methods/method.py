@@ -18,10 +18,10 @@ Count = Annotated[int, Gt(0), Le(2**31 - 1)]
 
 
 # L-MSA's defaults, shared by all methods with these hyper-parameters.
-STATE_VIEW: StateView = "position"
-C = 0.01
-RHO = 0.01
-MSA_LR = 1e-3
+STATE_VIEW: StateView = "flat"
+C = 0.001
+RHO = 0.1
+MSA_LR = 1e-2
 INNER_STEPS = 5
 BATCHES = 5  # of tuning samples, on which a criterion is computed
 

@@ -73,13 +73,13 @@ def test_table_1_is_the_papers_setting():
         assert values(chosen, "lr") == BASE and {t.epochs for t in chosen} == {10}
     assert values(trials("table1", "auto_rgn", "cifar_flip"), "lr") == LAST
     assert values(trials("table1", "lift"), "order") == {"front_to_end", "end_to_front", "random"}
-    for row in ("lmsa", "lmsa_position"):
+    for row in ("lmsa", "lmsa_default"):
         chosen = trials("table1", row)
         assert (values(chosen, "lr"), values(chosen, "rho"), values(chosen, "inner_steps")) == ({1e-4}, {1.0}, {5})
         assert values(chosen, "costate_penalty") == {True} and values(chosen, "reduction") == {"sum"}
     literal = trials("table1", "lmsa")
     assert (values(literal, "state_view"), values(literal, "c")) == ({"flat"}, {1.0})
-    assert [row.name for row in load("table1").rows if not row.ranked] == ["no_adaptation", "lmsa_position"]
+    assert [row.name for row in load("table1").rows if not row.ranked] == ["no_adaptation", "lmsa_default"]
 
 
 @pytest.mark.parametrize("name", ["table1_equal_budget", "table1_equal_budget_small"])
