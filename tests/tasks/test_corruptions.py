@@ -1,18 +1,27 @@
 """Corruptions: known values, determinism, and that each one grows with its severity."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.seeding import generator
+from lmsa_bench.tasks import arrow, corruptions
 from lmsa_bench.tasks.corruptions import CORRUPTIONS, SEVERITIES, strength
-from lmsa_bench.tasks.digits import pools
+from lmsa_bench.tasks.digits import DIGITS, pools
+from lmsa_bench.tasks.task import to_unit
 
+FIXED = {"brightness", "contrast", "defocus_blur", "gaussian_blur", "jpeg_compression", "pixelate", "saturate"}
+FIXED |= {"zoom_blur"}
+NOISES = {"gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"}  # other ones in each channel
+# Their severities change the kind of change: fewer colours or more, one large bend or many small ones.
+UNEVEN = {"elastic_transform", "saturate"}
 CASES = [(table, name) for table in SEVERITIES for name in CORRUPTIONS.names()]
 
 
 def corrupt(name, images, value, seed=0):
-    return CORRUPTIONS.get(name)(images, value, generator(seed, "corrupt"))
+    return corruptions.corrupt(name, images, value, generator(seed, "corrupt"))
 
 
 def tiny(*values):
@@ -45,22 +54,36 @@ def test_each_severity_changes_the_images_and_five_more_than_one(table, name, ch
         assert changed.dtype == torch.uint8 and changed.shape == images.shape
         assert torch.equal(changed, corrupt(name, images, strength(name, severity, table)))
         errors.append((changed.float() - images.float()).square().mean().item())
-    assert min(errors) > 0 and errors[4] > errors[0]
+    grey_saturation = name == "saturate" and channels == 1  # nothing to saturate up to severity 3
+    assert min(errors) > 0 or grey_saturation
+    assert errors[4] > errors[0] or name in UNEVEN
     assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS.names())
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 9)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 8), (3, 5, 9), (3, 40, 2)])
 def test_any_size_is_fine_at_the_strongest(name, shape):
     images = torch.randint(256, (2, *shape), generator=generator(0, "sizes"), dtype=torch.uint8)
     assert corrupt(name, images, strength(name, 5)).shape == images.shape
 
 
-@pytest.mark.parametrize("name", ["gaussian_noise", "shot_noise", "impulse_noise"])
-def test_noise_follows_its_generator(name):
-    images = smooth(1)
-    first, same, other = (corrupt(name, images, strength(name, 3), seed) for seed in (0, 0, 1))
-    assert torch.equal(first, same) and not torch.equal(first, other)
+@pytest.mark.parametrize("name", CORRUPTIONS.names())
+def test_what_is_drawn_follows_the_generator_from_image_to_image(name):
+    images = smooth(3)[:2]
+    value, draw = strength(name, 3, "cifar"), generator(0, "corrupt")
+    first, other = (corrupt(name, images, value, seed) for seed in (0, 1))
+    assert torch.equal(first, other) == (name in FIXED)
+    apart = [corruptions.corrupt(name, image[None], value, draw) for image in images]
+    assert torch.equal(torch.cat(apart), first)
+
+
+@pytest.mark.parametrize("name", sorted(set(CORRUPTIONS.names()) - NOISES))
+def test_a_grey_image_is_one_of_three_equal_channels(name):
+    images, value = smooth(1)[:2], strength(name, 4, "cifar")
+    colour = corrupt(name, images.expand(-1, 3, -1, -1).contiguous(), value).double()
+    luma = (colour * torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    # Bytes of three channels are rounded before their luma is taken; JPEG and clipping see the channels apart.
+    assert (corrupt(name, images, value) - luma).abs().mean() < 1
 
 
 def test_contrast_by_hand():
@@ -111,12 +134,35 @@ def test_defocus_blur_spreads_a_point_over_a_disk():
     blurred = corrupt("defocus_blur", point, (3.0, 0.1))
     assert (blurred == 9).sum() == 29 and (blurred > 0).sum() == 29
     flat = torch.full((1, 3, 8, 8), 77, dtype=torch.uint8)
-    assert torch.equal(corrupt("defocus_blur", flat, (10.0, 0.5)), flat)
+    assert torch.equal(corrupt("defocus_blur", flat, (6.0, 0.5)), flat)
+    # the published kernel of radius 10 sums to 1.0108, twice normalised to 1.0054: 77 * 1.0108 = 77.8
+    assert torch.equal(corrupt("defocus_blur", flat, (10.0, 0.5)), flat + 1)
 
 
 def test_jpeg_keeps_a_flat_image():
     flat = torch.full((1, 1, 8, 8), 128, dtype=torch.uint8)
     assert torch.equal(corrupt("jpeg_compression", flat, 7), flat)
+
+
+def test_the_small_suites_corruptions_make_the_bytes_of_their_prepared_files(tmp_path):
+    images = pools(tmp_path)["target"].images
+    draw, x = torch.rand(images.shape, generator=generator(0, "corrupt")), to_unit(images)
+    noisy = torch.where(draw < 0.27, torch.where(draw < 0.135, 255, 0), images)
+    assert torch.equal(corrupt("impulse_noise", images, 0.27), noisy.to(torch.uint8))
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    pale = ((x - mean) * 0.15 + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
+    assert torch.equal(corrupt("contrast", images, 0.15), pale)
+
+
+def test_a_corruption_that_makes_other_bytes_than_it_did_has_another_recipe(tmp_path):
+    data = replace(DIGITS, strengths={"contrast": 0.15, "defocus_blur": (8.0, 0.5)})
+    data.prepare(tmp_path)
+    blurred = data.read("defocus_blur", tmp_path)
+    assert arrow.header(tmp_path / data.path("contrast")).recipe == "digits 1 0.15"
+    # as a file that was prepared before
+    arrow.write(tmp_path / data.path("defocus_blur"), *data.read("target", tmp_path), "digits 1 (8.0, 0.5)")
+    data.prepare(tmp_path)
+    assert torch.equal(data.read("defocus_blur", tmp_path).images, blurred.images)
 
 
 def test_strength_zero_noise_is_the_image_itself(tmp_path):
