@@ -25,10 +25,10 @@ def predicted_loss(
 ) -> Criterion:
     """Ĵ_n (eq. 8) with c · ρ̂_n (eq. 9), smaller is better: the loss predicted after eq. 10's step on layer n alone.
 
-    It predicts that loss where layer n is linear and a state column is what the layer maps (proposition 3.1). With
-    c well below 1 the step 1/(c · ρ̂_n) is far longer than any that lowers the loss, Ĵ_n often exceeds the loss before
-    it, and the value is an index that orders layers, no loss to expect. Values are Ĵ_n / K in nats, averaged over the
-    batches; logged beside them, averaged alike:
+    It predicts that loss where layer n is linear and a state's column is what the layer maps (proposition 3.1). With c
+    well below 1 the step is so long that it raises the loss by orders of magnitude (at c = 0.001 in 40 of 40 cases of
+    the suite ``development`` as ``flat`` and as ``position``): the value is then an index that orders layers, no loss
+    to expect. Values are Ĵ_n / K in nats, the mean over the batches; logged beside them:
 
     - ``rho_hat``: c · ρ̂_n, in the view ``sample`` the mean over samples; 0 where r_n or J is 0 and there is no step;
     - ``loss``: J / K before the step;

@@ -232,7 +232,7 @@ def test_rows_for_each_value_of_a_hyper_parameter(tmp_path):
     path.write_text(
         head + "  j: {method: score_only, each: [state_view, c], grid: {criterion: predicted_loss, c: [0.1, 1]}}\n"
     )
-    assert [row.name for row in suites.load(str(path)).rows] == ["j_position_0.1", "j_position_1"]
+    assert [row.name for row in suites.load(str(path)).rows] == ["j_flat_0.1", "j_flat_1"]
     for line, message in {
         "  layer: {method: single_layer, each: m, grid: {n: 0, lr: 0.1}}": "rows.layer.each: single_layer has no 'm'",
         "  full: {grid: {lr: 0.1}, task_grids: {digits: {lr: 1}}}": "task_grids: 'digits' is not one of the suite's",
