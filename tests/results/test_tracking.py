@@ -42,7 +42,7 @@ def journal(tmp_path, empty_database):
 
 def filled(journal, count=6):
     for i in range(count):
-        write(journal, entry("t", "m", {"lr": 10.0 ** -(i % 3), "k": None}, i // 3, [0.1 + i / 9, 1 / 3, 0.2], 1 / 7))
+        write(journal, entry("t", "m", {"lr": 10.0 ** -(i % 3), "k": None}, i // 3, [0.1 + i / 99, 1 / 3, 0.2], 1 / 7))
     write(journal, entry("u", "m", {}, 0, status="diverged", variant="noise"))
     write(journal, entry("u", "m", {}, 1, [0.3, 0.4], status=None))
     return journal

@@ -264,7 +264,7 @@ def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
         ended.died[dies.id] = "its node is gone"
         if len(tries) == 1:
             journal.folder(lives)
-            journal.finish(TrialResult(lives.id, "finished"))
+            journal.finish(TrialResult(lives.id, "finished", "", 1, 0.5, 0.7, 0.5, 0.7))
 
     monkeypatch.setattr(tuning, "_fit", fit_once)
     journal.folder(dies)
