@@ -14,9 +14,9 @@ from pydantic import StringConstraints
 
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
-from lmsa_bench.models import MODELS
 from lmsa_bench.models.weights import content_of
 from lmsa_bench.suites.plugins import import_plugin, located
+from lmsa_bench.suites.rehearsal import hints_of, rehearsed, shape_of
 from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
 from lmsa_bench.suites.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
@@ -157,7 +157,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
         options = _options(factory, suite["task_options"].get(name, {}), where)
         with located(where):
             task = build(name, options)
-            MODELS.get(task.model)
+            shape_of(task)
             refuse_empty(task.variants, "its list of variants")
         source = suite["weights"].get(task.model, task.source.weights)
         file = source if source in ("pretrain", "hub") else str((path.parent / os.path.expanduser(source)).resolve())
@@ -172,7 +172,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
 
 def _options(factory: Callable[..., Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The complete options of a task's factory, each of its type; raises UserError."""
-    parameters, hints = inspect.signature(factory).parameters, get_type_hints(factory, include_extras=True)
+    parameters, hints = inspect.signature(factory).parameters, hints_of(factory, where)
     for name in given:
         if name not in parameters:
             raise UserError(f"{where}: unknown option {name!r}: {nearest(name, parameters)}")
@@ -209,8 +209,7 @@ def _trials(
         for hparams in _grid(
             factory, fields["grid"] | own, f"{where}.task_grids.{task.name}" if own else f"{where}.grid"
         ):
-            with located(f"{where}: {name}"):
-                trains = factory(**hparams).update is not None
+            trains = rehearsed(factory, hparams, task, f"{where}: {name}").update is not None
             for variant in task.variants:
                 yield Trial(
                     task.name,
@@ -229,7 +228,7 @@ def _trials(
 
 def _grid(factory: Callable[..., Any], grid: Mapping[str, Any], where: str) -> Iterator[dict[str, Value]]:
     """Every combination of the values, each a full set of the factory's hyper-parameters."""
-    parameters, hints = inspect.signature(factory).parameters, get_type_hints(factory, include_extras=True)
+    parameters, hints = inspect.signature(factory).parameters, hints_of(factory, where)
     for name in grid:
         if name not in parameters:
             raise UserError(
