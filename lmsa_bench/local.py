@@ -135,7 +135,7 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
         journal.append(record)
         yield record
     result = training.result()
-    journal.finish(result)
+    journal.finish(result, training.outcomes)
     checkpoint.remove(folder)
     yield result
 

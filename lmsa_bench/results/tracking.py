@@ -158,7 +158,7 @@ class ResultStore:
         from mlflow.entities import Metric, Param, RunTag
 
         client, experiment = self._connected()
-        trial, records, result = entry
+        trial, records, result, _ = entry
         tags, status = run_tags.tags(entry, suite_name), run_tags.run_status(result)
         if run is not None and run_tags.is_of_other_code(run.data.tags, result):
             client.delete_run(run.info.run_id)  # its metrics would go on beside ours

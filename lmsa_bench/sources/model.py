@@ -70,18 +70,21 @@ class SourceFacts:
 class SourceModel:
     """The source model of a task below a data root; tasks whose fingerprints are equal share it.
 
-    ``seed`` matters where the source model is trained on the task's own tuning images. With an object store the
+    ``seed`` matters where each seed has a source model of its own (Source.each), or one that is trained on the task's
+    own tuning images; seed 0's is the one that all seeds share otherwise. With an object store the
     file, or the checkpoint of its training, is pulled from there and pushed there.
     """
 
     def __init__(self, task: Task, root: Path, seed: int = 0, storage: Storage | None = None) -> None:
         self.task, self.root, self.seed, self.storage = task, root, seed, storage
+        trained = task.source.weights == "pretrain"
+        self.draw = seed if trained and task.source.each else 0  # what it is trained from: its weights and batches
 
     @property
     def group(self) -> tuple[Any, ...]:
         """Equal for tasks that share a source model, before any of their data is looked at."""
         source = self.task.source
-        own = (self.task.name, self.seed) if source.on_tuning else ()
+        own = (self.task.name, self.seed) if source.on_tuning else (self.draw,) if self.draw else ()
         return (
             self.task.model,
             self.task.classes,
@@ -101,6 +104,7 @@ class SourceModel:
         parts += [source.data, source.epochs, source.lr]
         if source.weights == "pretrain":
             parts += [_content(self._training_set()) if source.fingerprint is None else source.fingerprint(root)]
+            parts += [self.draw] if self.draw else []
         else:
             parts += [checksum(weights.obtain(task.model, source.weights, root), "sha256")]
             parts += [[stage.tune, stage.epochs, stage.lr] for stage in source.stages]
@@ -152,7 +156,7 @@ class SourceModel:
             self.fingerprint,
             found["accuracy"],
             trained_on,
-            self.seed if source.on_tuning and source.weights != "pretrain" else None,
+            self.seed if source.on_tuning and source.weights != "pretrain" else self.draw if source.each else None,
             code_of_source(self.task.model),
         )
 
@@ -201,13 +205,15 @@ class SourceModel:
             own = source.on_tuning and source.weights != "pretrain"
             images = task.splits(self.root, task.variants[0], self.seed).train if own else self._training_set()
             samples = Samples(images, task.transform if own else source.transform, device)
-            training = Training(self.training_folder, alive, model, samples, self.seed if own else 0, source.data)
+            training = Training(
+                self.training_folder, alive, model, samples, self.seed if own else self.draw, source.data
+            )
             training.run(stages)
         return model.eval()
 
     def _build(self) -> LayeredModel:
         with torch.random.fork_rng():
-            torch.manual_seed(derive(0, "source", self.task.model))
+            torch.manual_seed(derive(self.draw, "source", self.task.model))
             return MODELS.get(self.task.model)(self.task.classes, self.task.input_shape)
 
     def _training_set(self) -> Split:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Gt, Le
 from pydantic import StringConstraints
@@ -44,6 +44,9 @@ _SUITE: dict[str, Any] = {
     "resources": (dict[str, Any], {}),
     "task_options": (dict[str, dict[str, Any]], {}),
     "weights": (dict[str, str], {}),
+    "sources": (Literal["one", "each"], "each"),  # where source models are trained here; given weights are one
+    "logit_margins": (bool, False),  # keep how far each test image is from a mistake
+    "margin": (Annotated[NonNegative, Le(100)], 1.0),  # of practical equivalence, in points of accuracy
 }
 _ROW: dict[str, Any] = {
     "method": (str, None),
@@ -110,6 +113,7 @@ def load(name: str, seeds: int | None = None) -> Suite:
         hashlib.sha256(canonical(raw).encode()).hexdigest()[:16],
         tuple(dict.fromkeys(raw["figures"])),
         str(path),
+        margin=raw["margin"] / 100,
     )
 
 
@@ -223,6 +227,8 @@ def _trials(
                     options=options | ({variants: [variant]} if variants else {}),
                     weights=task.source.weights,
                     weights_sha256=content_of(task.source.weights),
+                    sources=suite["sources"] if task.source.weights == "pretrain" else "one",
+                    logit_margins=suite["logit_margins"],
                 )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from pydantic import TypeAdapter
@@ -19,9 +20,10 @@ from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Splits, Task
-from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial import checkpoint, outcomes
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.meter import Meter, Spent
+from lmsa_bench.trial.outcomes import Outcomes
 from lmsa_bench.trial.samples import EVALUATION_BATCH, Samples
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state import Best, State, origin, other_origin
@@ -29,15 +31,28 @@ from lmsa_bench.trial.state import Best, State, origin, other_origin
 _STATE = TypeAdapter(State)
 
 
+class Judged(NamedTuple):
+    """Mean cross-entropy in nats, accuracy as a fraction, and which samples are right."""
+
+    loss: float
+    accuracy: float
+    correct: Tensor  # bool (n,)
+    margins: Tensor | None = None  # of the logits (n,), where asked for
+
+
 @torch.no_grad()
-def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy as a fraction."""
+def evaluate(model: LayeredModel, samples: Samples, margins: bool = False) -> Judged:
+    """Judges a model on all samples of a split."""
     totals = torch.zeros(2, dtype=torch.float64, device=samples.device)
+    right, apart = list[Tensor](), list[Tensor]()
     for x, y in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
         output = model.run(x, samples.start)
-        totals += torch.stack([cross_entropy(output, y).double().sum(), (output.argmax(1) == y).double().sum()])
-    loss, correct = (totals / len(samples)).tolist()
-    return loss, correct
+        right.append(output.argmax(1) == y)
+        totals += torch.stack([cross_entropy(output, y).double().sum(), right[-1].double().sum()])
+        if margins:
+            apart.append(outcomes.margins_of(output, y))
+    loss, accuracy = (totals / len(samples)).tolist()
+    return Judged(loss, accuracy, torch.cat(right), torch.cat(apart) if margins else None)
 
 
 class Run:
@@ -72,6 +87,7 @@ class Run:
         self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
         # The best epoch's values of all parameters that were ever tuned; a parameter's source values until then.
         self.best_parameters: dict[str, Tensor] = {}
+        self._tested: Outcomes | None = None  # when the test was looked at last
         self._ended: TrialResult | None = None
         self._resume()
 
@@ -94,6 +110,11 @@ class Run:
         if self._ended is None:
             self._ended = self._end()
         return self._ended
+
+    @property
+    def outcomes(self) -> Outcomes | None:
+        """Which test images a trial that has finished got right; None where it has not."""
+        return None if self.state.diverged or self.state.best is None else self.state.best.outcomes
 
     def was_interrupted(self) -> None:
         """Remarks that this trial, of which there are records, starts anew where its update cannot be resumed."""
@@ -125,9 +146,10 @@ class Run:
         if best.test_accuracy is None:
             self._restore(self.best_parameters)
             best.test_loss, best.test_accuracy = self._evaluate(self.test)
+            best.outcomes = self._tested
         ended = state.ended(self.trial.id, len(self.test), self.provenance)
         known = loss if loss is not None and math.isfinite(loss) else None
-        return replace(ended, status="finished", reason="", final_train_loss=known, **asdict(best))
+        return replace(ended, status="finished", reason="", final_train_loss=known, **best.figures())
 
     def _epoch(self, epoch: int) -> EpochRecord:
         assert self.update is not None
@@ -216,7 +238,10 @@ class Run:
 
     def _evaluate(self, samples: Samples) -> tuple[float, float]:
         self.state.evaluation_flops += self.meter.one_pass(samples)
-        return evaluate(self.model, samples)
+        judged = evaluate(self.model, samples, self.trial.logit_margins and samples is self.test)
+        if samples is self.test:
+            self._tested = outcomes.of(judged.correct, judged.margins)
+        return judged.loss, judged.accuracy
 
     def _record(
         self,
@@ -253,7 +278,7 @@ class Run:
     def _keep_best(self, record: EpochRecord) -> EpochRecord:
         best = self.state.best
         if best is None or record.stopping_key < (-best.val_accuracy, best.val_loss, best.best_epoch):
-            self.state.best = Best.of(record)
+            self.state.best = Best.of(record, self._tested if self.trial.curves else None)
             self.best_parameters = {name: self.parameters[name].detach().clone() for name in self.best_parameters}
         return record
 
