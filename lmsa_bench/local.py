@@ -19,11 +19,12 @@ from lmsa_bench.sources.needs import prepare
 from lmsa_bench.suites.plugins import import_plugin
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.trial import checkpoint
-from lmsa_bench.trial.code import hash_of, modules_of
+from lmsa_bench.trial.code import code_of_states, hash_of, modules_of
 from lmsa_bench.trial.names import method_of, task_of
 from lmsa_bench.trial.provenance import of_machine
 from lmsa_bench.trial.run import Run
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+from lmsa_bench.trial.shared import Shared
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value, canonical
 
 Changed = Literal["refuse", "rerun", "keep"]  # what becomes of finished trials whose code has changed
 
@@ -120,10 +121,12 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     if trial.weights_sha256 and content_of(trial.weights) != trial.weights_sha256:
         raise UserError(f"weights {trial.weights}: the file has changed since the suite was read; run it again")
 
+    shared = Shared.of(place.data, canonical([_split(trial, facts), torch.get_num_threads(), torch.__version__]))
+
     def start() -> Run:
         model, method = source.load(place.device), method_of(trial)
         splits = source.task.splits(place.data, trial.variant, trial.seed)
-        return Run(trial, source.task, model, method, splits, folder, place.device, facts)
+        return Run(trial, source.task, model, method, splits, folder, place.device, facts, shared)
 
     training = start()
     if training.state.epoch > len(journal.records(trial.id)):
@@ -138,6 +141,13 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     journal.finish(result)
     checkpoint.remove(folder)
     yield result
+
+
+def _split(trial: Trial, facts: Mapping[str, Value]) -> list[Value]:
+    """What decides the samples of a trial's splits and what a layer makes of them, but for the layer."""
+    code = code_of_states(trial.task, canonical(dict(trial.options)))
+    told = [facts.get(name) for name in ("data", "device", "cpu", "instructions")]
+    return [trial.setting, trial.variant, trial.seed, code, *told]
 
 
 def why(error: BaseException) -> Failure:

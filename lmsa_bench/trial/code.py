@@ -51,6 +51,13 @@ def code_of(trial: Trial) -> str:
     return hash_of(modules_of(trial))
 
 
+@cache
+def code_of_states(task: str, options: str) -> str:
+    """The same of what makes a task's states below any layer; ``options`` are canonical."""
+    factories = [TASKS.get(task), MODELS.get(build(task, json.loads(options)).model)]
+    return hash_of(_listing([*map(_start, factories), (PACKAGE / "trial" / "samples.py", OURS)]))
+
+
 def hash_of(modules: Mapping[str, str]) -> str:
     """The name of such a listing."""
     return hashlib.sha256(canonical(dict(modules)).encode()).hexdigest()[:16]

@@ -22,7 +22,8 @@ from lmsa_bench.tasks.task import Splits, Task
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.meter import Meter, Spent
-from lmsa_bench.trial.samples import EVALUATION_BATCH, Samples
+from lmsa_bench.trial.samples import Samples
+from lmsa_bench.trial.shared import Shared
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state import Best, State, origin, other_origin
 
@@ -33,7 +34,7 @@ _STATE = TypeAdapter(State)
 def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy as a fraction."""
     totals = torch.zeros(2, dtype=torch.float64, device=samples.device)
-    for x, y in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
+    for x, y in samples.in_order():
         output = model.run(x, samples.start)
         totals += torch.stack([cross_entropy(output, y).double().sum(), (output.argmax(1) == y).double().sum()])
     loss, correct = (totals / len(samples)).tolist()
@@ -56,13 +57,17 @@ class Run:
         folder: Path,
         device: torch.device,
         provenance: Mapping[str, Value] | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.trial, self.method, self.folder = trial, method, folder
         self.provenance = dict(provenance or {})
         self.origin = origin(trial, device, self.provenance)
         self.model = model.to(device).eval()
         self.model.requires_grad_(False)
-        self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
+        self.train, self.val, self.test = (
+            Samples(split, task.transform, device, part, shared)
+            for part, split in zip(splits._fields, splits, strict=True)
+        )
         self.steps = math.ceil(len(self.train) / trial.batch_size)
         self.update = method.update(self.model) if method.update else None
         self.cannot_resume = unsaved(type(self.update)) if self.update is not None else None
@@ -79,6 +84,7 @@ class Run:
         """The records of the epochs that are left; the checkpoint after one is written when the next is requested."""
         if self.update is None:
             self._select(0)
+            self._advance(self.val, len(self.model), only_shared=True)
             loss, accuracy = self._evaluate(self.val)
             yield self._keep_best(self._record(0, None, 0.0, self.state.layers, loss, accuracy))
             return
@@ -124,6 +130,8 @@ class Run:
             loss = self._evaluate(self.train)[0]
         if best.test_accuracy is None:
             self._restore(self.best_parameters)
+            if self.val.start > self.test.start:
+                self._advance(self.test, self.val.start, only_shared=True)
             best.test_loss, best.test_accuracy = self._evaluate(self.test)
         ended = state.ended(self.trial.id, len(self.test), self.provenance)
         known = loss if loss is not None and math.isfinite(loss) else None
@@ -195,16 +203,17 @@ class Run:
             return  # nothing may be cached below a parameter that can change
         with self.clock.stopped():
             for samples in (self.val, self.test) if self.trial.curves else (self.val,):
-                state.evaluation_flops += self._advance(samples, lowest)
+                self._advance(samples, lowest)
             ahead = self.meter.one_pass(self.train, lowest)
-        self.train.advance(self.model, lowest)
+            seconds = self.train.advance(self.model, lowest)
+        self.clock.add(seconds)
         state.state_flops += ahead if self.train.start == lowest else 0
 
-    def _advance(self, samples: Samples, lowest: int) -> int:
-        """Keeps the states below the lowest tuned layer, where they fit; returns the FLOPs of that."""
+    def _advance(self, samples: Samples, lowest: int, *, only_shared: bool = False) -> None:
+        """Keeps the states below a layer for evaluation, where they fit, and counts that."""
         flops = self.meter.one_pass(samples, lowest)
-        samples.advance(self.model, lowest)
-        return flops if samples.start == lowest else 0
+        samples.advance(self.model, lowest, only_shared=only_shared)
+        self.state.evaluation_flops += flops if samples.start == lowest else 0
 
     def _cost(self, indices: Tensor) -> Spent:
         """What the next step costs; the clock stops where that is not known yet."""
