@@ -121,7 +121,9 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     if trial.weights_sha256 and content_of(trial.weights) != trial.weights_sha256:
         raise UserError(f"weights {trial.weights}: the file has changed since the suite was read; run it again")
 
-    shared = Shared.of(place.data, canonical([_split(trial, facts), torch.get_num_threads(), torch.__version__]))
+    machine = [*(facts[name] for name in ("device", "cpu", "instructions")), torch.get_num_threads(), torch.__version__]
+    split = [trial.setting, trial.variant, trial.seed, facts.get("data"), code_of_states(trial)]
+    shared = Shared.of(place.data, canonical([*split, *machine]), canonical([code, *machine]))
 
     def start() -> Run:
         model, method = source.load(place.device), method_of(trial)
@@ -141,13 +143,6 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     journal.finish(result)
     checkpoint.remove(folder)
     yield result
-
-
-def _split(trial: Trial, facts: Mapping[str, Value]) -> list[Value]:
-    """What decides the samples of a trial's splits and what a layer makes of them, but for the layer."""
-    code = code_of_states(trial.task, canonical(dict(trial.options)))
-    told = [facts.get(name) for name in ("data", "device", "cpu", "instructions")]
-    return [trial.setting, trial.variant, trial.seed, code, *told]
 
 
 def why(error: BaseException) -> Failure:

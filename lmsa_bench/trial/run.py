@@ -1,6 +1,5 @@
 """One trial from its first epoch, or its last checkpoint, to its result."""
 
-import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,6 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from lmsa_bench.control.criteria import Batch
-from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import cross_entropy
 from lmsa_bench.control.updates import unsaved
 from lmsa_bench.methods import Method
@@ -23,6 +20,7 @@ from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.meter import Meter, Spent
 from lmsa_bench.trial.samples import Samples
+from lmsa_bench.trial.selecting import Selecting
 from lmsa_bench.trial.shared import Shared
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state import Best, State, origin, other_origin
@@ -73,7 +71,8 @@ class Run:
         self.cannot_resume = unsaved(type(self.update)) if self.update is not None else None
         self.parameters = dict(self.model.named_parameters())
         self.clock, self.state = Clock(device), State()
-        self.meter = Meter(trial, task, method, self.model, self.update, device)
+        self.meter = Meter(trial, task, method, self.model, self.update, device, shared)
+        self.selecting = Selecting(trial, method, self.model, self.train, self.meter)
         self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
         # The best epoch's values of all parameters that were ever tuned; a parameter's source values until then.
         self.best_parameters: dict[str, Tensor] = {}
@@ -170,25 +169,13 @@ class Run:
         return record if state.diverged else self._keep_best(record)
 
     def _select(self, step: int) -> None:
-        # From the source images, whatever is cached: a criterion scores every layer.
-        seed, looked = self.trial.seed, list[bool]()
-        order = torch.randperm(len(self.train), generator=generator(seed, "tuning batches", step))
-
-        def batches() -> Iterator[Batch]:
-            looked.append(True)
-            yield from self.train.batches(order, self.trial.batch_size)
-
-        def select(model: LayeredModel) -> Selection:
-            return self.method.select(model, batches(), step, generator(seed, "select", step))
-
-        layers, scores = select(self.model)
-        self.state.layers = layers
-        if scores:
-            self.state.scores = scores
-        if looked:
-            with self.clock.stopped():
-                counted = self.meter.selection(self.train, lambda: select(copy.deepcopy(self.model)))
-                self.state.selection_flops += counted
+        with self.clock.stopped():
+            selected = self.selecting.at(step)
+        self.clock.add(selected.seconds)
+        self.state.layers = selected.layers
+        if selected.scores:
+            self.state.scores = selected.scores
+        self.state.selection_flops += selected.flops
         if self.update is not None:
             self._tune()
 

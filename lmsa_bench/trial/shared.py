@@ -4,20 +4,21 @@ Nothing here is the truth: what is missing, damaged or cannot be written is comp
 """
 
 import hashlib
+import json
 import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lmsa_bench.atomic import replacing
+from lmsa_bench.atomic import replacing, write_whole
 from lmsa_bench.errors import UserError
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.trial.spec import canonical
@@ -38,32 +39,60 @@ class States(NamedTuple):
 
 
 class Shared:
-    """A folder of states for all trials of a node; ``about`` is all that decides them beside part, layer and weights.
+    """A folder of states and small values for all trials of a node.
 
-    The files that were not used for the longest time make way for others.
+    ``split`` is all that decides a split's states beside part, layer and weights, ``code`` all that decides what a
+    trial's work costs beside its shapes. The files that were not used for the longest time make way for others.
     """
 
-    def __init__(self, folder: Path, about: str, budget: int) -> None:
-        self.folder, self.about, self.budget = folder, about, budget
+    def __init__(self, folder: Path, budget: int, split: str = "", code: str = "") -> None:
+        self.folder, self.budget, self.split, self.code = folder, budget, split, code
 
     @classmethod
-    def of(cls, data: Path, about: str) -> "Shared | None":
+    def of(cls, data: Path, split: str, code: str) -> "Shared | None":
         """The folder below a data root, None where the user wants none; raises UserError at a budget that is none."""
         text = os.environ.get(BUDGET, "")
         try:
             gib = float(text) if text else GIB
         except ValueError:
             raise UserError(f"{BUDGET}={text!r}: expected the GiB that shared states may take, such as 8") from None
-        return cls(data / FOLDER, about, int(gib * 2**30)) if gib > 0 else None
+        return cls(data / FOLDER, int(gib * 2**30), split, code) if gib > 0 else None
 
-    def path(self, part: str, model: LayeredModel, n: int) -> Path:
-        """Where the states x_n of a part's samples (train, val, test) lie, by all that decides them."""
-        digest = hashlib.sha256(canonical([self.about, part, n]).encode())
+    def recall(self, key: Sequence[str | int]) -> dict[str, Any] | None:
+        """The values that were left under this key, None where there are none."""
+        path, name = self._named(key)
+        try:
+            found = json.loads(path.read_bytes())
+            os.utime(path)
+        except (OSError, ValueError):
+            return None
+        return found["values"] if isinstance(found, dict) and found.get("key") == name else None
+
+    def remember(self, key: Sequence[str | int], values: Mapping[str, Any]) -> None:
+        """Leaves plain values under a key, which is all that decides them."""
+        path, name = self._named(key)
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps({"key": name, "values": values}).encode())
+
+    def _named(self, key: Sequence[str | int]) -> tuple[Path, str]:
+        name = canonical(key)
+        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json", name
+
+    @staticmethod
+    def weights(model: LayeredModel, n: int | None = None) -> str:
+        """A digest of all parameters and buffers of a model's layers, or of those below layer n."""
+        digest = hashlib.sha256()
         for layer in model.layers[:n]:
             for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return self.folder / f"{digest.hexdigest()[:32]}.npy"
+        return digest.hexdigest()[:32]
+
+    def path(self, part: str, model: LayeredModel, n: int) -> Path:
+        """Where the states x_n of a part's samples (train, val, test) lie, by all that decides them."""
+        name = canonical([self.split, part, n, self.weights(model, n)])
+        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
 
     def read(self, path: Path, count: int) -> States | None:
         """The states of so many samples that lie there, None where they do not, or not whole."""

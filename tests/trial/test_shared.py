@@ -2,6 +2,7 @@
 
 import resource
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import toy
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS
-from lmsa_bench.trial import shared
+from lmsa_bench.trial import cost, meter, shared
+from lmsa_bench.trial.made_of import made_of
 from lmsa_bench.trial.run import Run
+from lmsa_bench.trial.selecting import Selecting
 from lmsa_bench.trial.shared import Shared
 
 SIZES = {1: 16 * 16, 2: 32 * 4}  # floats of a toy image's x_1 (16 channels of 4x4) and x_2 (32 of 2x2)
@@ -22,8 +25,8 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def at(folder: Path, budget: int = 1 << 30, about: str = "") -> Shared:
-    return Shared(folder / "shared", about, budget)
+def at(folder: Path, budget: int = 1 << 30, split: str = "") -> Shared:
+    return Shared(folder / "shared", budget, split)
 
 
 def run(asked, folder, among):
@@ -88,7 +91,7 @@ def test_states_of_other_weights_samples_or_code_are_others(tmp_path):
         at(tmp_path).path("val", model, 1),
         at(tmp_path).path("val", other, 2),
         at(tmp_path).path("test", model, 2),
-        at(tmp_path, about="another seed").path("val", model, 2),
+        at(tmp_path, split="another seed").path("val", model, 2),
     }
     assert len(places) == 5
     with torch.no_grad():
@@ -138,11 +141,61 @@ def test_a_full_disk_costs_no_trial(tmp_path):
 
 
 def test_the_user_says_how_much_room_there_is(tmp_path, monkeypatch):
-    assert Shared.of(tmp_path, "").budget == 8 << 30
+    assert Shared.of(tmp_path, "", "").budget == 8 << 30
     monkeypatch.setenv("LMSA_SHARED_GIB", "0.5")
-    assert Shared.of(tmp_path, "").budget == 1 << 29
+    assert Shared.of(tmp_path, "", "").budget == 1 << 29
     monkeypatch.setenv("LMSA_SHARED_GIB", "0")
-    assert Shared.of(tmp_path, "") is None
+    assert Shared.of(tmp_path, "", "") is None
     monkeypatch.setenv("LMSA_SHARED_GIB", "much")
     with pytest.raises(UserError, match="LMSA_SHARED_GIB='much': expected the GiB"):
-        Shared.of(tmp_path, "")
+        Shared.of(tmp_path, "", "")
+
+
+def test_a_selection_is_made_once_for_all_that_make_the_same(tmp_path, monkeypatch):
+    made = []
+    real = Selecting._made
+    monkeypatch.setattr(Selecting, "_made", lambda self, step: made.append(self.method) or real(self, step))
+    results = []
+    for method, given in [
+        ("lmsa", {"lr": 1e-2}),
+        ("lmsa", {"lr": 1e-3}),
+        ("lmsa_adam", {"lr": 1e-3}),
+        ("lmsa", {"c": 0.5}),
+        ("auto_rgn", {}),
+        ("score_only", {"criterion": "predicted_loss"}),
+    ]:
+        asked = toy.trial(method, **given)
+        (_, result), *_ = run(asked, tmp_path / f"{len(results)}", at(tmp_path))
+        results.append(result)
+        assert result == run(asked, tmp_path / f"{len(results)} alone", None)[0][1]
+    alone = 6
+    # Of six, two have the first one's criterion and its arguments; score_only logs it under a name of its own.
+    assert len(made) == alone + 4
+    assert results[0]["scores"] == results[2]["scores"] != results[3]["scores"]
+
+
+def test_a_selector_that_holds_more_than_values_is_not_shared():
+    def captured(value):
+        def select(model, batches, step, generator):
+            return value
+
+        return select
+
+    assert made_of(captured(1)).text == made_of(captured(1)).text != made_of(captured(2)).text
+    assert made_of(captured(partial(max, 1))) is None  # built in: no module of which the code is known
+    for held in ([], object(), torch.ones(1), lambda: None):
+        assert made_of(captured(held)) is None
+
+
+def test_costs_are_counted_once_on_a_node(tmp_path, monkeypatch):
+    counted = []
+    real = cost.of_step
+    monkeypatch.setattr(cost, "of_step", lambda *given: counted.append(given) or real(*given))
+    results = []
+    for lr in (1e-2, 1e-3):
+        monkeypatch.setattr(meter, "_COUNTED", {})  # as another process
+        asked = toy.trial("full_msa", lr=lr)
+        results.append(run(asked, tmp_path / f"{lr}", at(tmp_path))[0][1])
+    assert len(counted) == 2  # a full batch and the rest of 40 images
+    costs = ("flops", "kept_bytes", "peak_bytes", "selection_flops", "evaluation_flops")
+    assert [results[0][name] for name in costs] == [results[1][name] for name in costs] and results[0]["flops"] > 0
