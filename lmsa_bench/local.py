@@ -1,10 +1,12 @@
 """One trial here and now, without Ray: what raises ends in its own traceback, and a breakpoint works."""
 
+import json
 import os
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +20,8 @@ from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
 from lmsa_bench.suites.plugins import import_plugin
 from lmsa_bench.suites.spec import Suite
+from lmsa_bench.tasks import build
+from lmsa_bench.tasks.task import Splits
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.code import code_of_states, hash_of, modules_of
 from lmsa_bench.trial.names import method_of, task_of
@@ -127,7 +131,8 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
 
     def start() -> Run:
         model, method = source.load(place.device), method_of(trial)
-        splits = source.task.splits(place.data, trial.variant, trial.seed)
+        named = (trial.task, canonical(dict(trial.options)), trial.variant, trial.seed)
+        splits = _splits(place.data, *named, str(facts.get("data")))
         return Run(trial, source.task, model, method, splits, folder, place.device, facts, shared)
 
     training = start()
@@ -143,6 +148,12 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     journal.finish(result)
     checkpoint.remove(folder)
     yield result
+
+
+@lru_cache(maxsize=4)  # a process's trials come by task
+def _splits(data: Path, task: str, options: str, variant: str, seed: int, fingerprint: str) -> Splits:
+    """The splits of a task's data with this fingerprint, which nobody may change."""
+    return build(task, json.loads(options)).splits(data, variant, seed)
 
 
 def why(error: BaseException) -> Failure:
