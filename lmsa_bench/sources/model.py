@@ -1,12 +1,13 @@
 """A source model: trained, or made of published weights, once; kept by the fingerprint of what decides it."""
 
+import copy
 import hashlib
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +162,15 @@ class SourceModel:
         )
 
     def load(self, device: torch.device) -> LayeredModel:
-        """The source model, which ``ensure`` has made; raises UserError where its file is damaged."""
-        model = self._build()
+        """A copy of the source model, which ``ensure`` has made; raises UserError where its file is damaged."""
+        task = self.task
         try:
-            model.source.load_state_dict(read(self.path, device)["state"])
-        except (RuntimeError, AttributeError, TypeError) as error:
-            raise UserError(f"source model {self.path}: does not fit ({one_line(error)}); {REMEDY}") from None
-        return model.to(device).eval()
+            stat = self.path.stat()
+            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            version = (0, 0, 0)  # reading it says why
+        loaded = _loaded(self.path, version, task.model, task.classes, task.input_shape)
+        return copy.deepcopy(loaded).to(device).eval()
 
     def pull(self) -> None:
         """Pulls the source model from the object store, or the checkpoint of its training."""
@@ -212,9 +215,7 @@ class SourceModel:
         return model.eval()
 
     def _build(self) -> LayeredModel:
-        with torch.random.fork_rng():
-            torch.manual_seed(derive(self.draw, "source", self.task.model))
-            return MODELS.get(self.task.model)(self.task.classes, self.task.input_shape)
+        return _built(self.task.model, self.task.classes, self.task.input_shape, self.draw)
 
     def _training_set(self) -> Split:
         if self.task.source.load is None:
@@ -233,6 +234,26 @@ class SourceModel:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         write_whole(self.path, buffer.getvalue(), durable=True)
+
+
+def _built(model: str, classes: int, shape: tuple[int, int, int], draw: int = 0) -> LayeredModel:
+    """The network with its first weights, which are the same for all source models of these sizes and this draw."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(draw, "source", model))
+        return MODELS.get(model)(classes, shape)
+
+
+@lru_cache(maxsize=2)  # a worker's trials come by task
+def _loaded(
+    path: Path, version: tuple[int, ...], model: str, classes: int, shape: tuple[int, int, int]
+) -> LayeredModel:
+    """The source model of this version of its file, which nobody may change."""
+    found = _built(model, classes, shape)
+    try:
+        found.source.load_state_dict(read(path, torch.device("cpu"))["state"])
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(f"source model {path}: does not fit ({one_line(error)}); {REMEDY}") from None
+    return found
 
 
 def read(path: Path, device: torch.device) -> dict[str, Any]:

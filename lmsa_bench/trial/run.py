@@ -1,6 +1,5 @@
 """One trial from its first epoch, or its last checkpoint, to its result."""
 
-import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -12,8 +11,6 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from lmsa_bench.control.criteria import Batch
-from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import cross_entropy
 from lmsa_bench.control.updates import unsaved
 from lmsa_bench.methods import Method
@@ -24,7 +21,9 @@ from lmsa_bench.trial import checkpoint, outcomes
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.meter import Meter, Spent
 from lmsa_bench.trial.outcomes import Outcomes
-from lmsa_bench.trial.samples import EVALUATION_BATCH, Samples
+from lmsa_bench.trial.samples import Samples
+from lmsa_bench.trial.selecting import Selecting
+from lmsa_bench.trial.shared import Shared
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state import Best, State, origin, other_origin
 
@@ -45,7 +44,7 @@ def evaluate(model: LayeredModel, samples: Samples, margins: bool = False) -> Ju
     """Judges a model on all samples of a split."""
     totals = torch.zeros(2, dtype=torch.float64, device=samples.device)
     right, apart = list[Tensor](), list[Tensor]()
-    for x, y in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
+    for x, y in samples.in_order():
         output = model.run(x, samples.start)
         right.append(output.argmax(1) == y)
         totals += torch.stack([cross_entropy(output, y).double().sum(), right[-1].double().sum()])
@@ -71,19 +70,24 @@ class Run:
         folder: Path,
         device: torch.device,
         provenance: Mapping[str, Value] | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.trial, self.method, self.folder = trial, method, folder
         self.provenance = dict(provenance or {})
         self.origin = origin(trial, device, self.provenance)
         self.model = model.to(device).eval()
         self.model.requires_grad_(False)
-        self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
+        self.train, self.val, self.test = (
+            Samples(split, task.transform, device, part, shared)
+            for part, split in zip(splits._fields, splits, strict=True)
+        )
         self.steps = math.ceil(len(self.train) / trial.batch_size)
         self.update = method.update(self.model) if method.update else None
         self.cannot_resume = unsaved(type(self.update)) if self.update is not None else None
         self.parameters = dict(self.model.named_parameters())
         self.clock, self.state = Clock(device), State()
-        self.meter = Meter(trial, task, method, self.model, self.update, device)
+        self.meter = Meter(trial, task, method, self.model, self.update, device, shared)
+        self.selecting = Selecting(trial, method, self.model, self.train, self.meter)
         self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
         # The best epoch's values of all parameters that were ever tuned; a parameter's source values until then.
         self.best_parameters: dict[str, Tensor] = {}
@@ -95,6 +99,7 @@ class Run:
         """The records of the epochs that are left; the checkpoint after one is written when the next is requested."""
         if self.update is None:
             self._select(0)
+            self._advance(self.val, len(self.model), only_shared=True)
             loss, accuracy = self._evaluate(self.val)
             yield self._keep_best(self._record(0, None, 0.0, self.state.layers, loss, accuracy))
             return
@@ -145,6 +150,8 @@ class Run:
             loss = self._evaluate(self.train)[0]
         if best.test_accuracy is None:
             self._restore(self.best_parameters)
+            if self.val.start > self.test.start:
+                self._advance(self.test, self.val.start, only_shared=True)
             best.test_loss, best.test_accuracy = self._evaluate(self.test)
             best.outcomes = self._tested
         ended = state.ended(self.trial.id, len(self.test), self.provenance)
@@ -184,25 +191,13 @@ class Run:
         return record if state.diverged else self._keep_best(record)
 
     def _select(self, step: int) -> None:
-        # From the source images, whatever is cached: a criterion scores every layer.
-        seed, looked = self.trial.seed, list[bool]()
-        order = torch.randperm(len(self.train), generator=generator(seed, "tuning batches", step))
-
-        def batches() -> Iterator[Batch]:
-            looked.append(True)
-            yield from self.train.batches(order, self.trial.batch_size)
-
-        def select(model: LayeredModel) -> Selection:
-            return self.method.select(model, batches(), step, generator(seed, "select", step))
-
-        layers, scores = select(self.model)
-        self.state.layers = layers
-        if scores:
-            self.state.scores = scores
-        if looked:
-            with self.clock.stopped():
-                counted = self.meter.selection(self.train, lambda: select(copy.deepcopy(self.model)))
-                self.state.selection_flops += counted
+        with self.clock.stopped():
+            selected = self.selecting.at(step)
+        self.clock.add(selected.seconds)
+        self.state.layers = selected.layers
+        if selected.scores:
+            self.state.scores = selected.scores
+        self.state.selection_flops += selected.flops
         if self.update is not None:
             self._tune()
 
@@ -217,16 +212,17 @@ class Run:
             return  # nothing may be cached below a parameter that can change
         with self.clock.stopped():
             for samples in (self.val, self.test) if self.trial.curves else (self.val,):
-                state.evaluation_flops += self._advance(samples, lowest)
+                self._advance(samples, lowest)
             ahead = self.meter.one_pass(self.train, lowest)
-        self.train.advance(self.model, lowest)
+            seconds = self.train.advance(self.model, lowest)
+        self.clock.add(seconds)
         state.state_flops += ahead if self.train.start == lowest else 0
 
-    def _advance(self, samples: Samples, lowest: int) -> int:
-        """Keeps the states below the lowest tuned layer, where they fit; returns the FLOPs of that."""
+    def _advance(self, samples: Samples, lowest: int, *, only_shared: bool = False) -> None:
+        """Keeps the states below a layer for evaluation, where they fit, and counts that."""
         flops = self.meter.one_pass(samples, lowest)
-        samples.advance(self.model, lowest)
-        return flops if samples.start == lowest else 0
+        samples.advance(self.model, lowest, only_shared=only_shared)
+        self.state.evaluation_flops += flops if samples.start == lowest else 0
 
     def _cost(self, indices: Tensor) -> Spent:
         """What the next step costs; the clock stops where that is not known yet."""
