@@ -22,6 +22,7 @@ SUITE = """
 suite: recomputed
 tasks: [digits_c, digits_flip]
 seeds: 2
+sources: one
 epochs: 2
 curves: true
 figures: [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory]

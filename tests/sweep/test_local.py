@@ -95,7 +95,7 @@ def test_an_error_of_a_plugins_factory_is_one_line_with_its_place(tmp_path, data
 
 
 @pytest.mark.slow  # a sweep on Ray for each place
-@pytest.mark.parametrize("where", ["step", "criterion", "splits"])
+@pytest.mark.parametrize("where", ["step", "splits"])
 def test_on_ray_an_error_of_a_plugin_is_final_and_names_its_place(tmp_path, data, where):
     (tmp_path / "suite.yaml").write_text(RAISING)
     done = sweep(tmp_path, data, "--plain", raises=where)
