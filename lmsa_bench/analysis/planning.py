@@ -50,15 +50,13 @@ def components(found: Replications, gaps: Differences, judged: Judged, lent: Pri
     if not known.any():
         return None
     first, second = np.triu_indices(len(found.rows), 1)
-    fixed = (found.fixed[:, first] - found.fixed[:, second])[:, known]
-    selection = np.maximum(0.0, gaps.variance[known] - np.nanvar(fixed, axis=0, ddof=1))
     images = None if found.images is None else float(np.median(np.sqrt(found.images[first, second][known])))
     variance, half = float(np.median(gaps.variance[known])), float(np.median(judged.half[known]))
     n = int(np.median(gaps.n[known]))
     return Components(
         math.sqrt(variance),
         images,
-        float(np.sqrt(selection.mean())),
+        float(np.median(np.sqrt((gaps.n * found.choice)[known]))),
         half,
         _detectable(math.sqrt(variance), n, lent, level, half),
     )

@@ -1,5 +1,6 @@
-"""A suite's replications: what each seed says of each row, the choice of hyper-parameters made anew without it."""
+"""A suite's replications: what each seed says of each row, and how much the choice of hyper-parameters adds."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -7,9 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from lmsa_bench.analysis.intervals import Floats
-from lmsa_bench.analysis.selection import End, accuracies_of, choose, of_suite, outcomes, tested
+from lmsa_bench.analysis.intervals import Differences, Floats, differences
+from lmsa_bench.analysis.resampling import DRAWS, Candidates, cells, resamples, selection_variance
+from lmsa_bench.analysis.selection import End, Part, accuracies_of, choose, of_suite, outcomes, tested
+from lmsa_bench.seeding import derive
 from lmsa_bench.trial.outcomes import unpacked
 from lmsa_bench.trial.spec import Trial
 
@@ -24,11 +28,17 @@ class Replications(NamedTuple):
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
     means: Floats  # (rows,) as in the table
-    values: Floats  # (seeds, rows): their mean is the table's, their spread has the choice of hyper-parameters in it
-    fixed: Floats  # (seeds, rows): accuracies at the chosen hyper-parameters
+    values: Floats  # (seeds, rows)
+    choice: Floats  # (pairs,): what the choice of hyper-parameters adds to the variance of a difference of means
     images: Floats | None  # (rows, rows): what the number of test images adds to a difference's variance; None: unknown
     seconds: Floats  # (rows,) of training one replication, all its configurations
     diverged: tuple[str, ...]  # rows that are behind every other one
+
+    @property
+    def differences(self) -> Differences:
+        """All pairs of rows: the variance is that between replications, and of the choice as if each made its own."""
+        found = differences(self.values)
+        return found._replace(variance=found.variance + found.n * self.choice)
 
 
 def replications(suite: "Suite", table: pa.Table, rows: Sequence["Row"]) -> list[Replications]:
@@ -45,7 +55,7 @@ def replications(suite: "Suite", table: pa.Table, rows: Sequence["Row"]) -> list
         configurations[trial.configuration].append(trial)
     found = []
     for task in suite.tasks:
-        pseudo, fixed, chosen, costs, diverged = {}, {}, {}, {}, []
+        fixed, chosen, costs, diverged, parts_of = {}, {}, {}, [], {}
         for row in rows:
             own = {c: ts for c, ts in configurations.items() if c in row.configurations and ts[0].task == task}
             parts = choose(own, row.averaged, ends)
@@ -55,19 +65,25 @@ def replications(suite: "Suite", table: pa.Table, rows: Sequence["Row"]) -> list
             if not (accuracies := accuracies_of(parts, tests)):
                 continue
             fixed[row.name], chosen[row.name] = accuracies, [t for ts in parts.values() for t in ts]
-            pseudo[row.name] = _pseudo(accuracies, own, row.averaged, ends, tests)
+            parts_of[row.name] = parts, own, row.averaged
             ran = [seconds[t.id] for ts in own.values() for t in ts if t.id in ends]
             costs[row.name] = sum(ran) / max(1, len({t.seed for ts in own.values() for t in ts if t.id in ends}))
         seeds = tuple(sorted({seed for values in fixed.values() for seed in values}))
         names = tuple(fixed)
+        draw = np.random.default_rng(derive(0, "resamples", task))
+        weights = resamples(max(1, len(seeds)), DRAWS, draw)
+        anew, alike = np.zeros((2, DRAWS, len(names)))
+        for i, (parts, own, averaged) in enumerate(parts_of.values()):
+            candidates, best = _candidates(parts, own, averaged, seeds, ends, tests)
+            anew[:, i], alike[:, i] = cells(candidates, weights), cells(candidates, weights, best)
         found.append(
             Replications(
                 task,
                 names,
                 seeds,
                 np.array([fmean(fixed[name].values()) for name in names]),
-                _matrix(pseudo, names, seeds),
                 _matrix(fixed, names, seeds),
+                np.nan_to_num(selection_variance(anew, alike, len(seeds))),
                 _images(chosen, names, seeds, bits),
                 np.array([costs[name] for name in names]),
                 tuple(diverged),
@@ -76,30 +92,33 @@ def replications(suite: "Suite", table: pa.Table, rows: Sequence["Row"]) -> list
     return found
 
 
-def _pseudo(
-    accuracies: Mapping[int, float],
+def _candidates(
+    parts: Mapping[Part, list[Trial]],
     configurations: Mapping[str, list[Trial]],
     averaged: tuple[str, ...],
+    seeds: Sequence[int],
     ends: Mapping[str, End],
     tests: Mapping[str, float],
-) -> dict[int, float]:
-    """The jackknife's pseudo-values of a cell's mean, moved so that their mean is that mean (Tukey, 1958).
-
-    Where leaving a seed out changes no choice of hyper-parameters they are the accuracies themselves. Else their spread
-    has that of the choice in it, and more rather than less: its variance is too large in expectation (Efron and Stein,
-    1981).
-    """
-    n, mean = len(accuracies), fmean(accuracies.values())
-    if n < 2:
-        return dict(accuracies)
-    found = {}
-    for seed in accuracies:
-        left = {name: [t for t in trials if t.seed != seed] for name, trials in configurations.items()}
-        rest = accuracies_of(choose(left, averaged, ends), tests)
-        rest = {other: value for other, value in rest.items() if other in accuracies}
-        found[seed] = n * mean - (n - 1) * fmean(rest.values()) if rest else accuracies[seed]
-    bias = fmean(found.values()) - mean
-    return {seed: value - bias for seed, value in found.items()}
+) -> tuple[list[Candidates], list[NDArray[np.int64]]]:
+    """Each part's configurations at these seeds, and which of them is chosen."""
+    found, chosen = [], []
+    for part, trials in parts.items():
+        own = {c: {t.seed: t for t in ts} for c, ts in configurations.items() if Part.of(ts[0], averaged) == part}
+        nothing = End(None, "", None, math.nan, math.nan, ())
+        grid = [[t and ends.get(t.id, nothing) or nothing for t in map(by.get, seeds)] for by in own.values()]
+        test = [
+            [math.nan if t is None else tests.get(t.id, math.nan) for t in map(by.get, seeds)] for by in own.values()
+        ]
+        found.append(
+            Candidates(
+                np.array([[end.val_accuracy for end in column] for column in grid]).T,
+                np.array([[end.val_loss for end in column] for column in grid]).T,
+                np.array(test).T,
+                np.array([[end.status == "diverged" for end in column] for column in grid]).T,
+            )
+        )
+        chosen.append(np.array([list(own).index(trials[0].configuration)]))
+    return found, chosen
 
 
 def _matrix(values: Mapping[str, Mapping[int, float]], names: Sequence[str], seeds: Sequence[int]) -> Floats:

@@ -25,6 +25,11 @@ class Part(NamedTuple):
     variant: str
     averaged: tuple[tuple[str, Value], ...]
 
+    @classmethod
+    def of(cls, trial: Trial, averaged: tuple[str, ...]) -> "Part":
+        """The part that a trial of a row with these averaged hyper-parameters counts in."""
+        return cls(trial.variant, tuple((name, trial.hparams.get(name)) for name in averaged))
+
     @property
     def label(self) -> str:
         return " ".join([self.variant] * bool(self.variant) + [f"{name}={value}" for name, value in self.averaged])
@@ -181,8 +186,7 @@ def choose(
     """
     parts: dict[Part, list[str]] = defaultdict(list)
     for name, trials in configurations.items():
-        part = Part(trials[0].variant, tuple((key, trials[0].hparams.get(key)) for key in averaged))
-        parts[part].append(name)
+        parts[Part.of(trials[0], averaged)].append(name)
 
     def standing(configuration: str) -> tuple[int, float, float, str] | None:
         ended = [ends[trial.id] for trial in configurations[configuration] if trial.id in ends]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lmsa_bench.analysis import overall, planning
-from lmsa_bench.analysis.intervals import ALPHA, Differences, Judged, Level, Prior, Verdict, differences, judge, prior
+from lmsa_bench.analysis.intervals import ALPHA, Differences, Judged, Level, Prior, Verdict, judge, prior
 from lmsa_bench.analysis.overall import Interaction, RankInterval, SignedRank
 from lmsa_bench.analysis.planning import Components
 from lmsa_bench.analysis.replications import Replications
@@ -111,8 +111,7 @@ def verdicts(
     suite: "Suite", found: Sequence[Replications], shifts: dict[str, str], one_source: bool, alpha: float = ALPHA
 ) -> Verdicts:
     """Judges all pairs of rows on all tasks together, with probability 1 - alpha of no false verdict."""
-    gaps = [differences(one.values) for one in found]
-    # A difference of the table's means where both rows have all seeds: what is shown is what is judged.
+    gaps = [one.differences for one in found]
     level = Level(sum(int((one.n > 0).sum()) for one in gaps), alpha)
     lent = prior(gaps)
     judged = [judge(one, lent, level, suite.margin) for one in gaps]
