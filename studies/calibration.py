@@ -55,7 +55,7 @@ def measured(suite, table, rows) -> list[Task]:
 
 
 def simulated(task: Task, n: int, suites: int, draw: np.random.Generator, draws: int = 200):
-    """Means (suites, rows), accuracies (suites, n, rows) and selection variances (suites, pairs) of new replications."""
+    """Means (suites, rows), accuracies (suites, n, rows), selection variances (suites, pairs) of new replications."""
     seeds = len(task.val)
     weights = draw.standard_normal((suites, n, seeds)) / np.sqrt(seeds - 1)
     val, test, loss = (one.mean(0) + weights @ (one - one.mean(0)) for one in (task.val, task.test, task.loss))

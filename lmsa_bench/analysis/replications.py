@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
 
 
+NOTHING = End(None, "", None, math.nan, math.nan, ())  # of a trial that is not there
+
+
 class Replications(NamedTuple):
     """The rows of one task that can be compared; accuracies are fractions, nan where a seed is not complete."""
 
@@ -104,11 +107,8 @@ def _candidates(
     found, chosen = [], []
     for part, trials in parts.items():
         own = {c: {t.seed: t for t in ts} for c, ts in configurations.items() if Part.of(ts[0], averaged) == part}
-        nothing = End(None, "", None, math.nan, math.nan, ())
-        grid = [[t and ends.get(t.id, nothing) or nothing for t in map(by.get, seeds)] for by in own.values()]
-        test = [
-            [math.nan if t is None else tests.get(t.id, math.nan) for t in map(by.get, seeds)] for by in own.values()
-        ]
+        grid = [[ends.get(by[s].id, NOTHING) if s in by else NOTHING for s in seeds] for by in own.values()]
+        test = [[tests.get(by[s].id, math.nan) if s in by else math.nan for s in seeds] for by in own.values()]
         found.append(
             Candidates(
                 np.array([[end.val_accuracy for end in column] for column in grid]).T,

@@ -15,7 +15,7 @@ DIVERGED, LOSS = 10.0, 1e-7
 
 
 class Candidates(NamedTuple):
-    """The configurations that compete for one part of a cell: (…, seeds, configurations), nan where one has not ended."""
+    """The configurations that compete for one part of a cell (…, seeds, configurations); nan: it has not ended."""
 
     val_accuracy: Floats
     val_loss: Floats
