@@ -9,6 +9,7 @@ from statistics import mean
 import torch
 
 from lmsa_bench.control.criteria import NoBatches
+from lmsa_bench.control.evidence import Evidence
 from lmsa_bench.models import MODELS
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.seeding import generator
@@ -94,7 +95,8 @@ def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
         x = torch.empty(trial.batch_size, *task.input_shape)
         y = torch.empty(trial.batch_size, dtype=torch.int64)
     try:
-        chosen = [method.select(model, (), 0, generator(0, "estimate")).layers]
+        method.prepare(model, generator(0, "estimate"))
+        chosen = [method.select(model, Evidence(), 0, generator(0, "estimate")).layers]
     except NoBatches:  # only data can tell which layer: the mean over all
         chosen = [(n,) for n in range(len(model))]
     costs = [of_step(model, method.update, x, y, layers, 0, method.rest) for layers in chosen]

@@ -5,16 +5,17 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from lmsa_bench.control.criteria import Batch
+from lmsa_bench.control.evidence import TUNING, Evidence
 from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import cross_entropy
-from lmsa_bench.control.updates import unsaved
+from lmsa_bench.control.updates import Informed, unsaved
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
@@ -22,7 +23,7 @@ from lmsa_bench.tasks.task import Splits, Task
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.meter import Meter, Spent
-from lmsa_bench.trial.samples import EVALUATION_BATCH, Samples
+from lmsa_bench.trial.samples import Samples
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state import Best, State, origin, other_origin
 
@@ -33,7 +34,7 @@ _STATE = TypeAdapter(State)
 def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy as a fraction."""
     totals = torch.zeros(2, dtype=torch.float64, device=samples.device)
-    for x, y in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
+    for x, y in samples.whole():
         output = model.run(x, samples.start)
         totals += torch.stack([cross_entropy(output, y).double().sum(), (output.argmax(1) == y).double().sum()])
     loss, correct = (totals / len(samples)).tolist()
@@ -61,12 +62,14 @@ class Run:
         self.provenance = dict(provenance or {})
         self.origin = origin(trial, device, self.provenance)
         self.model = model.to(device).eval()
+        method.prepare(self.model, generator(trial.seed, "prepare"))
         self.model.requires_grad_(False)
         self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
         self.steps = math.ceil(len(self.train) / trial.batch_size)
         self.update = method.update(self.model) if method.update else None
         self.cannot_resume = unsaved(type(self.update)) if self.update is not None else None
         self.parameters = dict(self.model.named_parameters())
+        self.source = {name: p.detach().clone() for name, p in self.parameters.items()} if method.finish else {}
         self.clock, self.state = Clock(device), State()
         self.meter = Meter(trial, task, method, self.model, self.update, device)
         self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
@@ -88,6 +91,8 @@ class Run:
             if time.monotonic() - saved >= checkpoint.SECONDS:
                 self.save()
                 saved = time.monotonic()
+        if self.method.finish is not None and self.state.epoch == self.trial.epochs and not self.state.diverged:
+            yield self._finish(self.method.finish(self.source, dict(self.best_parameters)))
 
     def result(self) -> TrialResult:
         """The end of the trial: the test figures of the best epoch by validation, or that it diverged."""
@@ -161,28 +166,43 @@ class Run:
             record = replace(record, step_losses=lost, accuracy_steps=steps, step_accuracies=values)
         return record if state.diverged else self._keep_best(record)
 
+    def _finish(self, candidates: Iterator[Mapping[str, Tensor]]) -> EpochRecord:
+        """One more record: the values that validation prefers among those that the method makes after training."""
+        found = []
+        for values in candidates:
+            self._restore(values)
+            loss, accuracy = self._evaluate(self.val)
+            found.append((-accuracy, loss, values))
+        accuracy, loss, values = min(found, key=lambda one: one[:2])
+        self._restore(values)
+        self.state.epoch += 1
+        return self._keep_best(self._record(self.state.epoch, None, 0.0, self.state.layers, loss, -accuracy))
+
     def _select(self, step: int) -> None:
         # From the source images, whatever is cached: a criterion scores every layer.
-        seed, looked = self.trial.seed, list[bool]()
+        seed, known = self.trial.seed, self.provenance.get("source_accuracy")
         order = torch.randperm(len(self.train), generator=generator(seed, "tuning batches", step))
-
-        def batches() -> Iterator[Batch]:
-            looked.append(True)
-            yield from self.train.batches(order, self.trial.batch_size)
+        accuracy = known if isinstance(known, float) else None
+        tuning = partial(self.train.batches, order, self.trial.batch_size)
+        evidence = Evidence(tuning, self.val.whole, accuracy, self.update, self.state.scores)
 
         def select(model: LayeredModel) -> Selection:
-            return self.method.select(model, batches(), step, generator(seed, "select", step))
+            return self.method.select(model, evidence, step, generator(seed, "select", step))
 
-        layers, scores = select(self.model)
-        self.state.layers = layers
-        if scores:
-            self.state.scores = scores
-        if looked:
+        selection = select(self.model)
+        self.state.layers = selection.layers
+        if selection.scores:
+            self.state.scores = selection.scores
+        self.state.saw = tuple(sorted(evidence.saw.union(self.state.saw)))
+        if evidence.saw:
             with self.clock.stopped():
-                counted = self.meter.selection(self.train, lambda: select(copy.deepcopy(self.model)))
+                fixed = evidence.saw == {TUNING}  # else what it sees may decide how much it does
+                counted = self.meter.selection(self.train, lambda: select(copy.deepcopy(self.model)), fixed)
                 self.state.selection_flops += counted
         if self.update is not None:
             self._tune()
+            if isinstance(self.update, Informed):
+                self.update.selected(selection)
 
     def _tune(self) -> None:
         state, method = self.state, self.method
@@ -234,21 +254,8 @@ class Run:
         self.state.flops += flops
         self.state.kept_bytes = max(self.state.kept_bytes, kept)
         self.state.peak_bytes = max(self.state.peak_bytes, peak)
-        return EpochRecord(
-            self.trial.id,
-            epoch,
-            train_loss,
-            val_loss,
-            val_accuracy,
-            seconds,
-            kept,
-            layers,
-            time.time(),
-            test_loss,
-            test_accuracy,
-            peak_bytes=peak,
-            flops=flops,
-        )
+        figures = val_loss, val_accuracy, seconds, kept, layers, time.time(), test_loss, test_accuracy
+        return EpochRecord(self.trial.id, epoch, train_loss, *figures, peak_bytes=peak, flops=flops)
 
     def _keep_best(self, record: EpochRecord) -> EpochRecord:
         best = self.state.best

@@ -38,13 +38,15 @@ class Samples:
         """The samples in this order, ``size`` at a time, the last batch as it falls."""
         return map(self.take, order.split(size))
 
+    def whole(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in their own order, in batches to evaluate."""
+        return self.batches(torch.arange(len(self)), EVALUATION_BATCH)
+
     @torch.no_grad()
     def advance(self, model: LayeredModel, start: int) -> None:
         """Keeps x_start of all samples, where they fit: the layers below never run again."""
-        everything = torch.arange(len(self))
-        probe, _ = self.take(everything[:1])
+        probe, _ = self.take(torch.arange(1))
         if len(self) * model.run(probe, self.start, start).nbytes > CACHE_BYTES:
             return
-        batches = self.batches(everything, EVALUATION_BATCH)
-        self._states = torch.cat([model.run(x, self.start, start) for x, _ in batches])
+        self._states = torch.cat([model.run(x, self.start, start) for x, _ in self.whole()])
         self.start = start
