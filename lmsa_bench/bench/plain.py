@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lmsa_bench.control.evidence import Evidence
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
 from lmsa_bench.sources import SourceModel
@@ -51,9 +51,9 @@ def train(trial: Trial, data: Path) -> float:
     model = SourceModel(task, data, trial.seed).load(torch.device("cpu"))
     (x, y), val, test = (load_split(task, split) for split in task.splits(data, trial.variant, trial.seed))
 
-    def batches(step: int) -> Iterator[Samples]:
+    def batches(step: int) -> Evidence:
         order = torch.randperm(len(y), generator=generator(trial.seed, "tuning batches", step))
-        return ((x[some], y[some]) for some in order.split(trial.batch_size))
+        return Evidence(lambda: ((x[some], y[some]) for some in order.split(trial.batch_size)))
 
     if method.update is None:
         method.select(model, batches(0), 0, generator(trial.seed, "select", 0))

@@ -10,6 +10,7 @@ from statistics import fmean
 
 import torch
 from torch import Tensor
+from torch.func import functional_call, grad, vmap
 
 from lmsa_bench.control.criteria import Batch, Criterion, Scores, first, largest
 from lmsa_bench.control.trajectory import Loss, cross_entropy
@@ -17,6 +18,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.models.layered import LayeredModel
 
 SNR_EPSILON = 1e-8  # added to a variance by the published Auto-SNR
+SAMPLES = 16  # whose gradients are held at once
 
 
 def rgn(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
@@ -79,6 +81,51 @@ def auto_snr(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
             for gradients in _gradients(model, first(tuning, batches), loss)
         ]
         return largest("auto_snr", [fmean(layer) for layer in zip(*rows, strict=True)])
+
+    return score
+
+
+def gradient_length(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
+    """‖∂J/∂θ_n‖₁ of the mean loss, larger is better: what Adam's first step, of ±lr a parameter, gains to first order.
+
+    The mean over the batches; as lr has the same factor for all layers, it is left out.
+    """
+
+    def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
+        rows = [
+            torch.stack([torch.stack([g.double().abs().sum() for g in layer]).sum() for layer in gradients])
+            for gradients in _gradients(model, first(tuning, batches), loss)
+        ]
+        return largest("gradient_length", torch.stack(rows).mean(0).tolist())
+
+    return score
+
+
+def fisher(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
+    """The mean over θ_n of the diagonal of the empirical Fisher information (Lodha et al., 2023), larger is better.
+
+    The diagonal is the mean over samples of (∂Φ_i/∂θ)², each sample's gradient on its own; the labels are the data's.
+    """
+
+    def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        owners = [[names[id(p)] for p in model.parameters_of(n)] for n in range(len(model))]
+        theta = {name: p.detach() for name, p in model.named_parameters()}
+
+        def one(theta: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return loss(functional_call(model, theta, (x[None],)), y[None]).sum()
+
+        each = vmap(grad(one), in_dims=(None, 0, 0), chunk_size=SAMPLES)
+        samples, totals = 0, [torch.zeros((), dtype=torch.float64)] * len(model)
+        for x, y in first(tuning, batches):
+            gradients = each(theta, x, y)
+            samples += len(y)
+            totals = [
+                total.to(x.device) + sum(gradients[name].double().square().sum() for name in own)
+                for total, own in zip(totals, owners, strict=True)
+            ]
+        sizes = [sum(theta[name].numel() for name in own) for own in owners]
+        return largest("fisher", [float(t) / (samples * size) for t, size in zip(totals, sizes, strict=True)])
 
     return score
 

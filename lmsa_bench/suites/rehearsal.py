@@ -1,5 +1,6 @@
 """What authors' factories return is looked at before anything runs, so that a mistake is one line, also in a plan."""
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -8,6 +9,7 @@ from typing import Any, get_type_hints
 import torch
 
 from lmsa_bench.control.criteria import Batch, NoBatches
+from lmsa_bench.control.evidence import Evidence
 from lmsa_bench.errors import UserError
 from lmsa_bench.methods import Method
 from lmsa_bench.models import MODELS, LayeredModel
@@ -17,11 +19,13 @@ from lmsa_bench.tasks.task import Task
 from lmsa_bench.trial.spec import Value
 
 
-class Unloaded:
-    """Tuning batches that cannot be looked at."""
+def unloaded() -> Evidence:
+    """Evidence without data: who asks for a batch of it raises NoBatches."""
 
-    def __iter__(self) -> Iterator[Batch]:
-        raise NoBatches("tuning batches are there only in a trial")
+    def batches() -> Iterator[Batch]:
+        raise NoBatches("batches are there only in a trial")
+
+    return Evidence(batches, batches, source_accuracy=1.0)
 
 
 def hints_of(factory: Callable[..., Any], where: str) -> dict[str, Any]:
@@ -43,8 +47,9 @@ def rehearsed(factory: Callable[..., Method], hparams: Mapping[str, Value], task
         if not isinstance(method, Method):
             raise UserError(f"returns {_kind(method)}, not a Method")
         model = shape_of(task)
+        method.prepare(model := copy.deepcopy(model), generator(0, "rehearsal"))
         try:
-            layers = method.select(model, Unloaded(), 0, generator(0, "rehearsal")).layers
+            layers = method.select(model, unloaded(), 0, generator(0, "rehearsal")).layers
         except (NoBatches, NotImplementedError, RuntimeError):  # only data, or numbers, can tell
             return method
         if not set(layers) <= set(range(len(model))):

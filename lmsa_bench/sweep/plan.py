@@ -1,5 +1,6 @@
 """What a sweep would run, and about how long that takes."""
 
+import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from lmsa_bench.results.journal import Journal
 from lmsa_bench.seeding import generator
 from lmsa_bench.sources import needs
 from lmsa_bench.suites.plugins import located
-from lmsa_bench.suites.rehearsal import Unloaded, shape_of
+from lmsa_bench.suites.rehearsal import shape_of, unloaded
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep.progress import clock
 from lmsa_bench.trial.cost import of_step
@@ -90,13 +91,14 @@ def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
     method = method_of(trial)
     if method.update is None:
         return 0.0, 0
-    model = shape_of(task)
+    model = copy.deepcopy(shape_of(task))
     with torch.device("meta"):
         x = torch.empty(trial.batch_size, *task.input_shape)
         y = torch.empty(trial.batch_size, dtype=torch.int64)
     with located(f"{trial.task} {trial.method}"):
         try:
-            chosen = [method.select(model, Unloaded(), 0, generator(0, "estimate")).layers]
+            method.prepare(model, generator(0, "estimate"))
+            chosen = [method.select(model, unloaded(), 0, generator(0, "estimate")).layers]
         except NoBatches:  # only data can tell which layer: the mean over all
             chosen = [(n,) for n in range(len(model))]
         costs = [of_step(model, method.update, x, y, layers, 0, method.rest) for layers in chosen]

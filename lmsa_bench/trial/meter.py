@@ -73,9 +73,9 @@ class Meter:
 
         return len(samples) * self._flops(("pass", x.shape, samples.start, stop), run)
 
-    def selection(self, samples: Samples, select: Callable[[], object]) -> int:
-        """The FLOPs of a selection that looks at these samples; called where they are not known yet."""
-        return self._flops(("selection", len(samples)), select)
+    def selection(self, samples: Samples, select: Callable[[], object], fixed: bool) -> int:
+        """The FLOPs of a selection that looks at these samples; counted each time unless they are ``fixed``."""
+        return self._flops(("selection", len(samples)), select) if fixed else cost.of_work(select, self.device)
 
     def _flops(self, what: tuple[Hashable, ...], work: Callable[[], object]) -> int:
         return self._once(what, lambda: Spent(cost.of_work(work, self.device), 0, 0)).flops

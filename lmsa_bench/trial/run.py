@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from lmsa_bench.control.trajectory import cross_entropy
-from lmsa_bench.control.updates import unsaved
+from lmsa_bench.control.updates import Informed, unsaved
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
@@ -76,6 +76,7 @@ class Run:
         self.provenance = dict(provenance or {})
         self.origin = origin(trial, device, self.provenance)
         self.model = model.to(device).eval()
+        method.prepare(self.model, generator(trial.seed, "prepare"))
         self.model.requires_grad_(False)
         self.train, self.val, self.test = (
             Samples(split, task.transform, device, part, shared)
@@ -85,9 +86,12 @@ class Run:
         self.update = method.update(self.model) if method.update else None
         self.cannot_resume = unsaved(type(self.update)) if self.update is not None else None
         self.parameters = dict(self.model.named_parameters())
+        self.source = {name: p.detach().clone() for name, p in self.parameters.items()} if method.finish else {}
         self.clock, self.state = Clock(device), State()
         self.meter = Meter(trial, task, method, self.model, self.update, device, shared)
-        self.selecting = Selecting(trial, method, self.model, self.train, self.meter)
+        known = self.provenance.get("source_accuracy")
+        accuracy = known if isinstance(known, float) else None
+        self.selecting = Selecting(trial, method, self.model, self.train, self.val, accuracy, self.meter)
         self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
         # The best epoch's values of all parameters that were ever tuned; a parameter's source values until then.
         self.best_parameters: dict[str, Tensor] = {}
@@ -109,6 +113,8 @@ class Run:
             if time.monotonic() - saved >= checkpoint.SECONDS:
                 self.save()
                 saved = time.monotonic()
+        if self.method.finish is not None and self.state.epoch == self.trial.epochs and not self.state.diverged:
+            yield self._finish(self.method.finish(self.source, dict(self.best_parameters)))
 
     def result(self) -> TrialResult:
         """The end of the trial: the test figures of the best epoch by validation, or that it diverged."""
@@ -190,16 +196,31 @@ class Run:
             record = replace(record, step_losses=lost, accuracy_steps=steps, step_accuracies=values)
         return record if state.diverged else self._keep_best(record)
 
+    def _finish(self, candidates: Iterator[Mapping[str, Tensor]]) -> EpochRecord:
+        """One more record: the values that validation prefers among those that the method makes after training."""
+        found = []
+        for values in candidates:
+            self._restore(values)
+            loss, accuracy = self._evaluate(self.val)
+            found.append((-accuracy, loss, values))
+        accuracy, loss, values = min(found, key=lambda one: one[:2])
+        self._restore(values)
+        self.state.epoch += 1
+        return self._keep_best(self._record(self.state.epoch, None, 0.0, self.state.layers, loss, -accuracy))
+
     def _select(self, step: int) -> None:
         with self.clock.stopped():
-            selected = self.selecting.at(step)
+            selected = self.selecting.at(step, self.update, self.state.scores)
         self.clock.add(selected.seconds)
-        self.state.layers = selected.layers
-        if selected.scores:
-            self.state.scores = selected.scores
+        self.state.layers = selected.selection.layers
+        if selected.selection.scores:
+            self.state.scores = selected.selection.scores
+        self.state.saw = tuple(sorted({*selected.saw, *self.state.saw}))
         self.state.selection_flops += selected.flops
         if self.update is not None:
             self._tune()
+            if isinstance(self.update, Informed):
+                self.update.selected(selected.selection)
 
     def _tune(self) -> None:
         state, method = self.state, self.method
@@ -255,21 +276,8 @@ class Run:
         self.state.flops += flops
         self.state.kept_bytes = max(self.state.kept_bytes, kept)
         self.state.peak_bytes = max(self.state.peak_bytes, peak)
-        return EpochRecord(
-            self.trial.id,
-            epoch,
-            train_loss,
-            val_loss,
-            val_accuracy,
-            seconds,
-            kept,
-            layers,
-            time.time(),
-            test_loss,
-            test_accuracy,
-            peak_bytes=peak,
-            flops=flops,
-        )
+        figures = val_loss, val_accuracy, seconds, kept, layers, time.time(), test_loss, test_accuracy
+        return EpochRecord(self.trial.id, epoch, train_loss, *figures, peak_bytes=peak, flops=flops)
 
     def _keep_best(self, record: EpochRecord) -> EpochRecord:
         best = self.state.best

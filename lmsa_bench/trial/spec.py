@@ -155,6 +155,7 @@ class TrialResult:
     # The allocator's highest during a step, beside the model and its input: of a full batch, highest of all steps.
     peak_bytes: Annotated[Count, Metric("bytes", "lower", "peak_bytes")] = 0
     scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
+    saw: tuple[str, ...] = ()  # what its selections looked at: tuning, validation, the source model's own accuracy
     provenance: Mapping[str, Value] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()  # what a reader of the result should know of how the trial went
 

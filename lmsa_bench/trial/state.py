@@ -61,6 +61,7 @@ class State:
     epoch: int = 0
     layers: tuple[int, ...] = ()  # that are tuned now
     scores: dict[str, list[float]] = field(default_factory=dict)
+    saw: tuple[str, ...] = ()  # that selections looked at
     best: Best | None = None
     seconds: float = 0.0  # of training
     flops: int = 0
@@ -87,6 +88,7 @@ class State:
             kept_bytes=self.kept_bytes,
             peak_bytes=self.peak_bytes,
             scores=self.scores,
+            saw=self.saw,
             provenance=provenance,
             remarks=self.remarks,
         )
