@@ -1,6 +1,8 @@
 """What an MLflow run says of a trial, and back: plain values, no MLflow."""
 
 import json
+import math
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -99,15 +101,33 @@ def run_status(result: TrialResult | None) -> str:
     return "RUNNING" if result is None else "FAILED" if result.status == "failed" else "FINISHED"
 
 
-def is_of_other_code(tags: dict[str, str], ours: TrialResult | None) -> bool:
-    """Whether a run with these tags is of a trial that has ended here on other code than it had there."""
+def is_beyond_repair(
+    tags: dict[str, str], shown: Mapping[str, float], shown_params: Mapping[str, str], ours: Entry
+) -> bool:
+    """Whether a run with these is made anew: what it says cannot be taken back, and is not what its trial left.
+
+    That is other code than ours, a tag that cannot be read, or a metric or parameter that somebody else has written.
+    """
     try:
         there = entry_of(tags)
     except UserError:
+        return True
+    if any(shown_params.get(name, str(value)) != str(value) for name, value in params(ours.trial).items()):
+        return True
+    if there is None or there.result is None or STATUS not in tags:
         return False
-    if there is None or there.result is None or ours is None or ours.status == "failed":
+    last = {name: value for name, value, _, _ in metrics(there.records, there.result)}
+    if not all(name in shown and _same(shown[name], value) for name, value in last.items()):
+        return True
+    if ours.result is None or "failed" in (ours.result.status, there.result.status):
         return False
-    return there.result.status != "failed" and _code(there.result) != _code(ours)
+    return _code(there.result) != _code(ours.result)
+
+
+def _same(shown: float, value: float) -> bool:
+    """Whether a database shows this value; infinity it keeps as its largest number."""
+    largest = sys.float_info.max
+    return shown == max(-largest, min(largest, value)) or (math.isnan(shown) and math.isnan(value))
 
 
 def _code(result: TrialResult) -> str:
