@@ -12,6 +12,7 @@ from lmsa_bench.analysis.ranks import Statistics, paired_differences, statistics
 from lmsa_bench.analysis.replications import replications
 from lmsa_bench.analysis.report import Report, Section
 from lmsa_bench.analysis.selection import Cell, cells, of_suite, origins
+from lmsa_bench.analysis.sequential import Standing
 from lmsa_bench.analysis.text import seeds_text
 from lmsa_bench.analysis.verdicts import Verdicts, of_means, verdicts
 from lmsa_bench.errors import UserError
@@ -28,10 +29,10 @@ PAPER = {  # Table 1, test accuracy in %
 }
 
 
-def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = ()) -> Report:
+def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standing: Standing | None = None) -> Report:
     """Selects, averages and ranks; raises UserError where no trial has ended or the records do not mix.
 
-    ``footnotes`` are what the caller knows of the trials.
+    ``footnotes`` are what the caller knows of the trials, ``standing`` what a sweep until all is decided has decided.
     """
     if not suite.rows:
         sections = _sections(suite, None)
@@ -63,7 +64,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = ()) -> Repo
     )
     by_seed = {key: cell.accuracies for key, cell in found.items() if key[0] in ranked and not cell.diverged}
     best = next(iter(over_tasks.average_ranks), "")
-    found_verdicts = _verdicts(suite, table, [row for row in suite.rows if row.name in ranked])
+    judged = _verdicts(suite, table, [row for row in suite.rows if row.name in ranked], standing)
     n = seeds_text([cell.n for cell in found.values() if cell.n])
     return Report(
         suite.name,
@@ -76,18 +77,18 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = ()) -> Repo
         differences=tuple(paired_differences(by_seed, best)) if best else (),
         figures=suite.figures,
         measures=measures,
-        verdicts=found_verdicts,
-        headline=headline(found_verdicts),
+        verdicts=judged,
+        headline=headline(judged),
         sections=_sections(suite, measures),
         part=suite.part,
         notes=(*footnotes, *notes(suite, found.values(), origins(of_suite(suite, table)))),
     )
 
 
-def _verdicts(suite: Suite, table: pa.Table, rows: Sequence[Row]) -> Verdicts:
+def _verdicts(suite: Suite, table: pa.Table, rows: Sequence[Row], standing: Standing | None) -> Verdicts:
     """Judges the ranked rows; intervals speak of one source model where all seeds share it."""
     shared = {origin.get("source_seed") is None for origin in origins(of_suite(suite, table)).values()}
-    return verdicts(suite, replications(suite, table, rows), _shifts(suite), shared == {True})
+    return verdicts(suite, replications(suite, table, rows), _shifts(suite), shared == {True}, standing)
 
 
 def _shifts(suite: Suite) -> dict[str, str]:

@@ -63,6 +63,11 @@ class Judged(NamedTuple):
     p: Floats
     verdicts: list[Verdict]
 
+    def only(self, k: int) -> "Judged":
+        """One of the pairs."""
+        at = slice(k, k + 1)
+        return Judged(self.mean[at], self.half[at], self.p[at], self.verdicts[at])
+
 
 def differences(values: Floats) -> Differences:
     """All pairs i < j of the columns of values (n, k), in the order of ``np.triu_indices``; nan where there is none."""

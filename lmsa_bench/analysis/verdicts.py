@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lmsa_bench.analysis import overall, planning
-from lmsa_bench.analysis.intervals import ALPHA, Differences, Judged, Level, Prior, Verdict, judge, prior
+from lmsa_bench.analysis.intervals import Differences, Judged, Level, Prior, Verdict, judge, prior
 from lmsa_bench.analysis.overall import Interaction, RankInterval, SignedRank
 from lmsa_bench.analysis.planning import Components
 from lmsa_bench.analysis.replications import Replications
+from lmsa_bench.analysis.sequential import Standing
 
 if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Suite  # imports torch, which no table needs
@@ -95,6 +96,7 @@ class Verdicts:
     improvement: tuple[tuple[float, ...], ...]  # that a run of a row is better than one of another
     signed_ranks: tuple[SignedRank, ...]
     one_source: bool  # all seeds share a source model, of which alone the intervals speak
+    until: str = ""  # why the sweep ended, where it ran until all was decided
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -108,13 +110,24 @@ class Verdicts:
 
 
 def verdicts(
-    suite: "Suite", found: Sequence[Replications], shifts: dict[str, str], one_source: bool, alpha: float = ALPHA
+    suite: "Suite",
+    found: Sequence[Replications],
+    shifts: dict[str, str],
+    one_source: bool,
+    standing: Standing | None = None,
 ) -> Verdicts:
-    """Judges all pairs of rows on all tasks together, with probability 1 - alpha of no false verdict."""
+    """Judges all pairs of rows on all tasks together, with probability 1 - ALPHA of no false verdict.
+
+    After a sweep that ran until all was decided, its verdicts count, and what is open is judged at its last look.
+    """
     gaps = [one.differences for one in found]
-    level = Level(sum(int((one.n > 0).sum()) for one in gaps), alpha)
+    level = Level(sum(int((one.n > 0).sum()) for one in gaps))
+    if standing is not None:
+        level = Level(standing.pairs, standing.look.alpha)
     lent = prior(gaps)
     judged = [judge(one, lent, level, suite.margin) for one in gaps]
+    if standing is not None:
+        judged = [standing.as_decided(one, judgement) for one, judgement in zip(found, judged, strict=True)]
     tasks = tuple(
         _task(one, gap, judgement, lent, level, suite, shifts.get(one.task, ""))
         for one, gap, judgement in zip(found, gaps, judged, strict=True)
@@ -136,6 +149,7 @@ def verdicts(
         tuple(tuple(map(float, row)) for row in overall.improvement(values)) if values else (),
         tuple(overall.signed_rank(means, suite.margin)) if len(values) > 1 else (),
         one_source,
+        standing.over if standing is not None else "",
     )
 
 

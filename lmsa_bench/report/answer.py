@@ -70,6 +70,8 @@ def _limits(found: Verdicts) -> list[str]:
     drawn = "(splits and orders of batches) from this one source model" if found.one_source else ""
     drawn = drawn or "(source models, splits and orders of batches)"
     told[0] += f" {drawn} on these images, the choice of hyper-parameters included."
+    if found.until:
+        told.append(f"The sweep added replications only where a verdict could change, and ended since {found.until}.")
     return told
 
 
