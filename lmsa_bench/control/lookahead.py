@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle, islice
 
 import torch
@@ -133,22 +133,32 @@ def greedy(lr: float, epochs: int, epsilon: float) -> Selector:
                 tried.tune(states)
             return tried.judge(tried.states(validation))[0]
 
-        chosen: tuple[int, ...] = ()
-        best, kept = Tried(model, range(len(model)), lr).judge(validation)[0], chosen
-        singles: list[float] = []
-        while len(chosen) < len(model):
-            others = [n for n in range(len(model)) if n not in chosen]
-            found = {n: accuracy(sorted((*chosen, n))) for n in others}
-            singles = singles or list(found.values())
-            chosen = tuple(sorted((*chosen, max(others, key=found.__getitem__))))
-            reached = max(found.values())
-            if reached > best:
-                best, kept = reached, chosen
-            elif reached < best - epsilon:
-                break
+        source = Tried(model, range(len(model)), lr).judge(validation)[0]
+        kept, singles = search(len(model), accuracy, source, epsilon)
         return Selection(kept or (singles.index(max(singles)),), {"validation_accuracy": singles})
 
     return select
+
+
+def search(
+    count: int, accuracy: Callable[[Sequence[int]], float], source: float, epsilon: float
+) -> tuple[tuple[int, ...], list[float]]:
+    """The best set of layers below ``count`` on a greedy path from none, and each layer's accuracy alone.
+
+    The set is empty where none is above ``source``, the accuracy without tuning.
+    """
+    chosen: tuple[int, ...] = ()
+    best, kept, singles = source, chosen, list[float]()
+    while len(chosen) < count:
+        found = {n: accuracy(sorted((*chosen, n))) for n in range(count) if n not in chosen}
+        singles = singles or list(found.values())
+        chosen = tuple(sorted((*chosen, max(found, key=found.__getitem__))))
+        reached = max(found.values())
+        if reached > best:
+            best, kept = reached, chosen
+        elif reached < best - epsilon:
+            break
+    return kept, singles
 
 
 def _worth(judged: tuple[float, float]) -> float:

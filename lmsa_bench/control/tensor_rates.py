@@ -1,5 +1,6 @@
 """Selectors that give each tensor a rate of its own, as the code of surgical fine-tuning does (Lee et al., 2022)."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
@@ -40,7 +41,8 @@ def steady(batches: int = 5, loss: Loss = cross_entropy) -> Selector:
     """
 
     def ratio(g: Tensor, theta: Tensor) -> float:
-        return float((g.square() / (g.var(0, keepdim=True) + SNR_EPSILON)).mean())
+        variance = g.var(0, keepdim=True) if len(g) > 1 else math.nan
+        return float((g.square() / (variance + SNR_EPSILON)).mean())
 
     return _by_tensor(ratio, lambda ratios: [0.0 if r < THRESHOLD else 1.0 for r in ratios], batches, loss)
 
