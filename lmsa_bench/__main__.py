@@ -9,6 +9,7 @@ COMMANDS = {
     "sweep": "run a suite and print its ranked table",
     "report": "a suite's table and figures, from what has been run",
     "data": "the published data sets: list, fetch, verify, prepare",
+    "bench": "what a sweep costs on this machine, beside a plain loop",
     "results": "bring an MLflow store up to date with a results folder",
 }
 

@@ -17,6 +17,10 @@ class UserError(Exception):
     """A mistake that the user can fix: the message says what was wrong, where, and what would be right."""
 
 
+class StoreUnavailable(UserError):
+    """The tracking server does not answer, or another publisher is at work: nothing is lost, publish again later."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: the closest known name, and all known names."""
     known = sorted(known)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from lmsa_bench.errors import StoreUnavailable, UserError
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 
@@ -14,10 +15,18 @@ def sync(journal: Journal, store: ResultStore) -> int:
     started, suites = set(journal.ids()), journal.suites()
     others = started.difference(*suites.values())
     written = 0
+    refused = list[UserError]()
     for name, ids in {**suites, **({OTHERS: others} if others else {})}.items():
-        written += store.publish(journal, name, ids, anew=True)
-        store.publish_summary(journal, name)
+        try:
+            written += store.settle(journal, name, ids)
+            store.publish_summary(journal, name, anew=True)
+        except StoreUnavailable:
+            raise
+        except UserError as error:  # of some trials, after all others were published
+            refused.append(error)
     store.deduplicate()
+    if refused:
+        raise refused[0]
     return written
 
 

@@ -1,6 +1,9 @@
 """What an MLflow run says of a trial, and back: plain values, no MLflow."""
 
 import json
+import math
+import sys
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -51,7 +54,7 @@ def suite_tag(suite_name: str) -> str:
 
 def tags(entry: Entry, suite_name: str) -> dict[str, str]:
     """All that a trial's folder holds, for people and to be read back by ``entry_of``."""
-    trial, records, result = entry
+    trial, records, result, outcomes = entry
     best = [r.layers for r in records if result is not None and r.epoch == result.best_epoch]
     facts = result.provenance if result is not None else {}
     return {
@@ -62,6 +65,7 @@ def tags(entry: Entry, suite_name: str) -> dict[str, str]:
         **_split("lmsa.trial", canonical(trial.to_json())),
         **_split("lmsa.records", canonical([asdict(record) for record in records])),
         **_split("lmsa.result", canonical(asdict(result) if result is not None else None)),
+        **_split("lmsa.outcomes", canonical(None if outcomes is None else b64encode(outcomes).decode())),
     }
 
 
@@ -75,12 +79,14 @@ def entry_of(tags: dict[str, str]) -> Entry | None:
     key = tags.get(KEY, "")
     try:
         trial, raw, result = (_join(name, tags) for name in ("lmsa.trial", "lmsa.records", "lmsa.result"))
+        outcomes = _join("lmsa.outcomes", tags) if "lmsa.outcomes.0" in tags else None  # of a run of an older version
         if reading.protocol_of(canonical(trial)) != PROTOCOL:
             return None
         return reading.whole(
             reading.parse(Trial, canonical(trial), key, "lmsa.trial"),
             reading.records(map(canonical, raw), key, "lmsa.records"),
             None if result is None else reading.parse(TrialResult, canonical(result), key, "lmsa.result"),
+            None if outcomes is None else b64decode(outcomes, validate=True),
         )
     except (ValueError, TypeError, RecursionError) as error:
         name = tags.get("mlflow.runName", "")
@@ -95,15 +101,33 @@ def run_status(result: TrialResult | None) -> str:
     return "RUNNING" if result is None else "FAILED" if result.status == "failed" else "FINISHED"
 
 
-def is_of_other_code(tags: dict[str, str], ours: TrialResult | None) -> bool:
-    """Whether a run with these tags is of a trial that has ended here on other code than it had there."""
+def is_beyond_repair(
+    tags: dict[str, str], shown: Mapping[str, float], shown_params: Mapping[str, str], ours: Entry
+) -> bool:
+    """Whether a run with these is made anew: what it says cannot be taken back, and is not what its trial left.
+
+    That is other code than ours, a tag that cannot be read, or a metric or parameter that somebody else has written.
+    """
     try:
         there = entry_of(tags)
     except UserError:
+        return True
+    if any(shown_params.get(name, str(value)) != str(value) for name, value in params(ours.trial).items()):
+        return True
+    if there is None or there.result is None or STATUS not in tags:
         return False
-    if there is None or there.result is None or ours is None or ours.status == "failed":
+    last = {name: value for name, value, _, _ in metrics(there.records, there.result)}
+    if not all(name in shown and _same(shown[name], value) for name, value in last.items()):
+        return True
+    if ours.result is None or "failed" in (ours.result.status, there.result.status):
         return False
-    return there.result.status != "failed" and _code(there.result) != _code(ours)
+    return _code(there.result) != _code(ours.result)
+
+
+def _same(shown: float, value: float) -> bool:
+    """Whether a database shows this value; infinity it keeps as its largest number."""
+    largest = sys.float_info.max
+    return shown == max(-largest, min(largest, value)) or (math.isnan(shown) and math.isnan(value))
 
 
 def _code(result: TrialResult) -> str:
@@ -130,11 +154,12 @@ def is_current(tags: dict[str, str], status: str, ours: Entry) -> bool:
 
 def _numbers(entry: Entry) -> str:
     """What a trial's run anew gives again; as text, in which nan equals itself."""
-    trial, records, result = entry
+    trial, records, result, outcomes = entry
     assert result is not None
     data = {name: result.provenance.get(name) for name in ("data", "source", "trial_code")}
     timeless: list[Mapping[str, Any]] = [asdict(replace(record, seconds=0.0, time=0.0)) for record in records]
-    return canonical([trial.to_json(), timeless, asdict(replace(result, seconds=0.0, provenance=data))])
+    known = None if outcomes is None else outcomes.hex()
+    return canonical([trial.to_json(), timeless, asdict(replace(result, seconds=0.0, provenance=data)), known])
 
 
 def _split(name: str, text: str) -> dict[str, str]:

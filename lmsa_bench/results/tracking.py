@@ -1,8 +1,6 @@
 """The results in MLflow: a mirror of the journal, one run a trial, that can be replayed at any time."""
 
-import json
 import os
-import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,38 +9,30 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
-from lmsa_bench.atomic import write_whole
-from lmsa_bench.errors import UserError, first_cause, one_line, without_password
-from lmsa_bench.results import run_tags
+from lmsa_bench.errors import StoreUnavailable, UserError, first_cause, one_line, without_password
+from lmsa_bench.results import database, run_tags
+from lmsa_bench.results.cursor import Cursor, cursor_of
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.quiet import quiet
 from lmsa_bench.results.table import Entry, rows
-from lmsa_bench.trial.spec import canonical
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 EXPERIMENT = "lmsa_bench"
-CURSOR = "mlflow_cursor.json"
 BATCH = 800  # metrics a call; with params and tags below the limit of 1,000
+PAGE = 500  # runs a call, whose answer is bounded
 LIST_FROM = 20  # with so many unknown trials one listing of all runs costs less than a search for each
-LOCK_SECONDS = 60
 SUMMARY = "summary"  # in the cursor, among trials' ids
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # errors that a later try may not get
-Cursor = dict[str, dict[str, dict[str, str]]]  # URI -> suite -> trial -> stamp
-
-
-class StoreUnavailable(UserError):
-    """The tracking server does not answer, or another publisher is at work: nothing is lost, publish again later."""
 
 
 def default_uri(results: Path) -> str:
     """MLflow's SQLite database inside a results folder."""
-    return f"sqlite:///{results.absolute()}/mlflow.db"
+    return database.uri_of(results.absolute() / "mlflow.db")
 
 
 def chosen_uri(given: str | None, results: Path) -> str:
@@ -57,33 +47,51 @@ class ResultStore:
         if "://" not in uri or urlsplit(uri).scheme.partition("+")[0] not in SCHEMES:
             raise UserError(f"tracking URI {without_password(uri)!r}: expected sqlite:///FILE or http://HOST:PORT")
         self.uri, self.shown, self.is_server = uri, without_password(uri), uri.startswith(("http://", "https://"))
-        self._database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-        if self._database is not None:
-            self._check_database(self._database)
-        self._connection: tuple[MlflowClient, str] | None = None
+        self._database = database.path_of(uri)
+        self._connection: tuple[MlflowClient, str, str] | None = None
 
     def publish(
         self, journal: Journal, suite_name: str, trial_ids: Collection[str] | None = None, *, anew: bool = False
     ) -> int:
-        """Brings these trials (default: all) up to date, with ``anew`` old ones too; returns how many were not."""
-        with self._publishing(journal) as cursor:
-            published = self._published(cursor, suite_name)
-            if anew:
-                published.clear()
+        """Brings these trials (default: all) up to date, with ``anew`` old ones too; returns how many were not.
+
+        Those that cannot be published are left out; after all others they raise UserError.
+        """
+        with self._cursor(journal) as cursor:
             wanted = sorted(set(journal.ids()).intersection(journal.ids() if trial_ids is None else trial_ids))
             # The stamp is taken before the trial is read, so that what is written in between is published next time.
             stamps = {trial: journal.stamp(trial) for trial in wanted}
-            pending = [trial for trial, stamp in stamps.items() if published.get(trial) != stamp]
-            if not pending:
+            if not anew and cursor.of(self.uri, suite_name).items() >= stamps.items():
                 return 0
-            written = 0
+            written, refused = 0, dict[str, UserError]()
             with self._calls():
+                cursor.confirm(self.uri, self._identity())
+                published = cursor.of(self.uri, suite_name)
+                pending = [trial for trial, stamp in stamps.items() if anew or published.get(trial) != stamp]
                 parent = self._suite_run(suite_name)
                 known = self._known(pending)
                 for trial in pending:
-                    written += self._write(journal.entry(trial), suite_name, parent, known.get(trial))
-                    published[trial] = stamps[trial]
+                    try:
+                        with self._calls():
+                            written += self._write(journal.entry(trial), suite_name, parent, known.get(trial))
+                        published[trial] = stamps[trial]
+                    except StoreUnavailable:
+                        raise
+                    except UserError as error:
+                        refused[trial] = error
+                        published.pop(trial, None)
+            if refused:
+                raise UserError(
+                    f"{len(refused)} of {len(wanted)} trials are not published: {next(iter(refused.values()))}"
+                )
             return written
+
+    def settle(self, journal: Journal, suite_name: str, trial_ids: Collection[str] | None = None) -> int:
+        """Publishes what the store itself lacks of these, whatever was published before; returns how many."""
+        written = self.publish(journal, suite_name, trial_ids, anew=True)
+        if written and (lost := self.publish(journal, suite_name, trial_ids, anew=True)):
+            raise StoreUnavailable(f"tracking store {self.shown} has not kept {lost} trials that it was sent")
+        return written
 
     def table(self) -> pa.Table:
         """The journal's table (see journal.SCHEMA), from MLflow alone."""
@@ -94,16 +102,16 @@ class ResultStore:
             found = [[entry for run in runs if (entry := run_tags.entry_of(run.data.tags))] for runs in doubled]
         return rows(entries[0] for entries in found if entries)
 
-    def publish_summary(self, journal: Journal, suite_name: str) -> None:
+    def publish_summary(self, journal: Journal, suite_name: str, *, anew: bool = False) -> None:
         """Puts a suite's table and figures on the suite's own run; the table is also the run's description."""
         folder = journal.root / "summary" / suite_name
         files = sorted(file for file in folder.glob("*") if file.is_file())
         stamp = " ".join(f"{file.name}-{file.stat().st_mtime_ns}" for file in files)
-        with self._publishing(journal) as cursor:
-            published = self._published(cursor, suite_name)
-            if published.get(SUMMARY, "") == stamp:
+        with self._cursor(journal) as cursor:
+            if not anew and cursor.of(self.uri, suite_name).get(SUMMARY, "") == stamp:
                 return
             with self._calls():
+                cursor.confirm(self.uri, self._identity())
                 client, _ = self._connected()
                 run_id = self._suite_run(suite_name)
                 for file in files:
@@ -112,7 +120,7 @@ class ResultStore:
                         text = file.read_text()[: run_tags.TAG_LENGTH]
                         client.set_tag(run_id, "mlflow.note.content", f"```\n{text}\n```")
                 client.set_terminated(run_id)
-            published[SUMMARY] = stamp
+            cursor.of(self.uri, suite_name)[SUMMARY] = stamp
 
     def deduplicate(self) -> int:
         """Deletes all but one of the runs that two publishers at once made for a trial or suite; returns how many."""
@@ -131,36 +139,27 @@ class ResultStore:
             return deleted
 
     @contextmanager
-    def _publishing(self, journal: Journal) -> "Iterator[Cursor]":
-        """The cursor, which is written at the end, while no other process publishes the same folder."""
-        path = journal.root / CURSOR
-        try:
-            with FileLock(journal.root / "mlflow.lock", timeout=LOCK_SECONDS):
-                cursor = _read(path)
-                before = canonical(cursor)
-                try:
-                    yield cursor
-                finally:
-                    if canonical(cursor) != before:
-                        write_whole(path, canonical(cursor).encode())
-        except Timeout:
-            raise StoreUnavailable(f"another process is publishing {journal.root} to {self.shown}") from None
-        except OSError as error:
-            raise StoreUnavailable(f"cannot publish {journal.root} to {self.shown}: {error}") from None
+    def _cursor(self, journal: Journal) -> Iterator[Cursor]:
+        with cursor_of(journal.root) as cursor:
+            if self._database is not None and not self._database.exists():
+                cursor.forget(self.uri)
+            yield cursor
 
-    def _published(self, cursor: "Cursor", suite_name: str) -> dict[str, str]:
-        if self._database is not None and not self._database.exists():
-            cursor.pop(self.uri, None)
-        return cursor.setdefault(self.uri, {}).setdefault(suite_name, {})
+    def _identity(self) -> str:
+        """The store that answers now, as it may be another than a moment ago."""
+        self._connection = None
+        self._connected()
+        assert self._connection is not None
+        return self._connection[2]
 
     def _write(self, entry: Entry, suite_name: str, parent: str, run: "Run | None") -> bool:
         """Brings a trial's run up to date, and makes it where it is None; returns whether there was something new."""
         from mlflow.entities import Metric, Param, RunTag
 
         client, experiment = self._connected()
-        trial, records, result = entry
+        trial, records, result, _ = entry
         tags, status = run_tags.tags(entry, suite_name), run_tags.run_status(result)
-        if run is not None and run_tags.is_of_other_code(run.data.tags, result):
+        if run is not None and run_tags.is_beyond_repair(run.data.tags, run.data.metrics, run.data.params, entry):
             client.delete_run(run.info.run_id)  # its metrics would go on beside ours
             run = None
         # Written after the metrics: the tag and MLflow's own status tell a run that is whole.
@@ -170,7 +169,7 @@ class ResultStore:
             first = {name: text for name, text in tags.items() if name not in last}
             first |= {run_tags.KEY: trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
             start = run_tags.milliseconds(records[0].time - records[0].seconds) if records else None
-            run_id = client.create_run(experiment, start_time=start, tags=first, run_name=trial.label).info.run_id
+            run_id = _named(client.create_run(experiment, start_time=start, tags=first, run_name=trial.label))
         elif run_tags.is_current(run.data.tags, run.info.status, entry):
             tags = {run_tags.suite_tag(suite_name): "true"}
             if new := not tags.items() <= run.data.tags.items():
@@ -207,55 +206,57 @@ class ResultStore:
         client, experiment = self._connected()
         found = _by_tag(self._runs(f"tags.`{run_tags.SUITE_KEY}` = '{suite_name}'"), run_tags.SUITE_KEY)
         if found:
-            return str(found[suite_name][0].info.run_id)
+            return _named(next(iter(found.values()))[0])
         tags = {run_tags.SUITE_KEY: suite_name, "lmsa.suite": suite_name}
-        return str(client.create_run(experiment, tags=tags, run_name=suite_name).info.run_id)
+        return _named(client.create_run(experiment, tags=tags, run_name=suite_name))
 
     def _runs(self, matching: str = "") -> "Iterator[Run]":
         client, experiment = self._connected()
-        token = None
+        tokens: list[str | None] = [None]
         while True:
-            page = client.search_runs([experiment], matching, max_results=1000, page_token=token)
+            page = client.search_runs([experiment], matching, max_results=PAGE, page_token=tokens[-1])
             yield from page
-            token = page.token
-            if not token:
+            if not page.token:
                 return
+            if page.token in tokens:
+                raise StoreUnavailable(f"tracking store {self.shown} lists its runs without an end")
+            tokens.append(page.token)
 
     def _connected(self) -> "tuple[MlflowClient, str]":
         """The client and the experiment's id; MLflow is imported late, since that alone takes seconds."""
-        if self._connection is None:  # two processes that make one database's tables would trip over each other
-            with FileLock(f"{self._database}.lock") if self._database is not None else nullcontext():
-                self._connection = self._connect()
-        return self._connection
+        if self._connection is None:
+            from mlflow import MlflowClient
 
-    def _connect(self) -> "tuple[MlflowClient, str]":
+            path = self._database
+            with database.ready(path, lambda uri: MlflowClient(uri).search_experiments()) if path else nullcontext():
+                self._connection = self._connect()
+        return self._connection[:2]
+
+    def _connect(self) -> "tuple[MlflowClient, str, str]":
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        artifacts = (self._database.parent / "artifacts").absolute().as_uri() if self._database is not None else None
-        if self._database is not None and not self._database.exists():
-            # Made beside it: one killed over its tables leaves a database that nothing can read.
-            part = self._database.with_name(f".{self._database.name}.{uuid.uuid4().hex}")
-            MlflowClient(f"sqlite:///{part}").search_experiments()
-            os.replace(part, self._database)
+        if self.is_server:
+            from mlflow.utils import request_utils
+
+            from lmsa_bench.results import answers
+
+            answers.bound(request_utils)
         client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         if (found := client.get_experiment_by_name(EXPERIMENT)) is None:
+            artifacts = (self._database.parent / "artifacts").absolute().as_uri() if self._database else None
             try:
-                return client, str(client.create_experiment(EXPERIMENT, artifacts))
-            except MlflowException:
-                if (found := client.get_experiment_by_name(EXPERIMENT)) is None:  # or another publisher has made it
+                client.create_experiment(EXPERIMENT, artifacts)
+            except MlflowException:  # or another publisher has made it
+                if client.get_experiment_by_name(EXPERIMENT) is None:
                     raise
-        return client, str(found.experiment_id)
-
-    @staticmethod
-    def _check_database(path: Path) -> None:
-        # MLflow would try 15 times with growing pauses.
-        if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-            raise UserError(f"tracking database {path}: cannot be written; name another")
-        if path.exists():
-            with open(path, "rb") as file:
-                if file.read(16) not in (b"", b"SQLite format 3\0"):
-                    raise UserError(f"tracking database {path}: is not an SQLite file; name another")
+            found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None or not found.experiment_id or found.name != EXPERIMENT:
+            raise StoreUnavailable(f"tracking store {self.shown} does not answer as an MLflow server does")
+        if found.lifecycle_stage == "deleted":
+            restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            raise UserError(f"tracking store {self.shown}: its experiment {EXPERIMENT} is deleted: {restore}")
+        return client, str(found.experiment_id), f"{found.experiment_id} {found.creation_time}"
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
@@ -273,11 +274,19 @@ class ResultStore:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What MLflow and its database raise."""
+    """What MLflow, its reader of answers and its database raise."""
+    from google.protobuf.json_format import Error
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    return MlflowException, Error, SQLAlchemyError, OSError
+
+
+def _named(run: "Run") -> str:
+    """A run's id; raises StoreUnavailable where an answer has none."""
+    if not run.info.run_id:
+        raise StoreUnavailable("the tracking store's answer holds no run")
+    return str(run.info.run_id)
 
 
 def _by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":
@@ -289,12 +298,3 @@ def _by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":
     for several in found.values():
         several.sort(key=lambda run: (run.info.status != "FINISHED", run.info.start_time, run.info.run_id))
     return found
-
-
-def _read(cursor: Path) -> Cursor:
-    """What was published; empty where the file is not there or not readable."""
-    try:
-        found = json.loads(cursor.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

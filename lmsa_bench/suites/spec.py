@@ -36,6 +36,7 @@ class Suite:
     config: str = ""  # hash of all that the file says
     figures: tuple[str, ...] = DEFAULT_FIGURES
     file: str = ""  # its path, for messages
+    margin: float = 0.01  # of practical equivalence: a difference of accuracies below which rows count as equal
     part: str = ""  # what ``only`` has kept, such as "task=digits_c method=lmsa"; "": the whole suite
 
     @property

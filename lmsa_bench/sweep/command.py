@@ -5,13 +5,14 @@ import os
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.codes import footnotes
+from lmsa_bench.analysis.sequential import Look, Standing, looks
 from lmsa_bench.atomic import drop_scratch
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.local import Failure, Place
@@ -24,6 +25,7 @@ from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import plan
 from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.publisher import Publisher
+from lmsa_bench.sweep.until import run_until
 from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
@@ -110,7 +112,14 @@ def run(
         progress.close()
 
 
-def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
+def conclude(
+    suite: Suite,
+    journal: Journal,
+    store: ResultStore,
+    fresh: bool,
+    trouble: str | None,
+    standing: Standing | None = None,
+) -> int:
     """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is."""
     journal.refresh()
     results = {trial.id: journal.result(trial.id) for trial in suite.trials}
@@ -122,7 +131,7 @@ def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, tr
         print(f"and {len(failed) - MOST_FAILURES} more failed trials")
     if len(failed) + missing < len(results) or not results:
         table = journal.table()
-        found = report(suite, table, footnotes(suite, table))
+        found = report(suite, table, footnotes(suite, table), standing)
         write(found, journal, anew=fresh)
         print(tables.render(found, "table").decode(), flush=True)
         if trouble is None and not suite.part:
@@ -154,6 +163,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else a SQLite file in the results folder)")
     add("--only", default="", metavar="KEY=VALUE,…", help="a part: task=NAME and method=NAME, each as often as needed")
     add("--seeds", type=int, metavar="N", help="the first N seeds in place of the suite's")
+    add("--until", choices=["decided"], help="add replications, from --seeds on, only where a verdict can still change")
+    add("--margin", type=float, metavar="POINTS", help="differences below it count as equal (default: the suite's)")
+    add("--most", type=int, metavar="N", default=20, help="replications that --until adds up to (default: %(default)s)")
     add("--dry-run", action="store_true", help="print the plan and an estimate of time, and run nothing")
     add(
         "--changed",
@@ -167,6 +179,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--cpus", type=int, help="CPUs of a local Ray (default: all)")
     add("--plain", action="store_true", help="progress in plain lines, also on a terminal")
     options = parser.parse_args(arguments)
+    if options.until and options.asha:
+        parser.error("--asha stops trials early, and --until decides by whole ones")
     if options.local and (options.address or options.asha or options.cpus):
         parser.error("--local runs in this process, where --address, --asha and --cpus mean nothing")
     return options
@@ -188,7 +202,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: expected at least 1")
-    whole = load(options.suite, options.seeds)
+    if options.margin is not None and not 0 <= options.margin <= 100:
+        raise UserError(f"--margin {options.margin:g}: expected 0 to 100 points")
+    whole, planned = load(options.suite, options.seeds), list[Look]()
+    if options.until:
+        first = len({trial.seed for trial in whole.trials})
+        if not 2 <= first <= options.most:
+            raise UserError(f"--until decided: starts at {first} seeds: expected 2 to {options.most} (--most)")
+        whole, planned = load(options.suite, options.most), looks(first, options.most)
+    if options.margin is not None:
+        whole = replace(whole, margin=options.margin / 100)
     figures.check(whole)
     try:
         suite = whole.only(*select(options.only))
@@ -220,12 +243,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     place = Place(journal, data, provenance=provenance.of_process() | {"config": suite.config})
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
-    ids = [trial.id for trial in suite.trials]
+    ids, standing = [trial.id for trial in suite.trials], None
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
-        if pending:
+        if planned:
+
+            def go(some: list[Trial]) -> None:
+                run(suite, some, place, cluster, options.plain, last)
+
+            standing = run_until(suite, planned, journal, go)
+            suite = replace(suite, trials=standing.trials)
+            print(f"ended since {standing.over}" if standing.over else "interrupted", flush=True)
+        elif pending:
             run(suite, pending, place, cluster, options.plain, last)
         else:
             print(f"all {len(suite.trials)} trials are done: nothing to run", flush=True)
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(suite, journal, store, bool(pending), publisher.trouble)
+    return conclude(suite, journal, store, bool(pending), publisher.trouble, standing)

@@ -1,5 +1,6 @@
 """What a sweep would run, and about how long that takes."""
 
+import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -9,11 +10,11 @@ from statistics import mean
 import torch
 
 from lmsa_bench.control.criteria import NoBatches
-from lmsa_bench.control.evidence import Evidence
-from lmsa_bench.models import MODELS
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.seeding import generator
 from lmsa_bench.sources import needs
+from lmsa_bench.suites.plugins import located
+from lmsa_bench.suites.rehearsal import shape_of, unloaded
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep.progress import clock
 from lmsa_bench.trial.cost import of_step
@@ -90,16 +91,17 @@ def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
     method = method_of(trial)
     if method.update is None:
         return 0.0, 0
+    model = copy.deepcopy(shape_of(task))
     with torch.device("meta"):
-        model = MODELS.get(task.model)(task.classes, task.input_shape).eval()
         x = torch.empty(trial.batch_size, *task.input_shape)
         y = torch.empty(trial.batch_size, dtype=torch.int64)
-    try:
-        method.prepare(model, generator(0, "estimate"))
-        chosen = [method.select(model, Evidence(), 0, generator(0, "estimate")).layers]
-    except NoBatches:  # only data can tell which layer: the mean over all
-        chosen = [(n,) for n in range(len(model))]
-    costs = [of_step(model, method.update, x, y, layers, 0, method.rest) for layers in chosen]
+    with located(f"{trial.task} {trial.method}"):
+        try:
+            method.prepare(model, generator(0, "estimate"))
+            chosen = [method.select(model, unloaded(), 0, generator(0, "estimate")).layers]
+        except NoBatches:  # only data can tell which layer: the mean over all
+            chosen = [(n,) for n in range(len(model))]
+        costs = [of_step(model, method.update, x, y, layers, 0, method.rest) for layers in chosen]
     per_operator, per_flop = GPU_SECONDS if gpu else CORE_SECONDS
     seconds = mean(c.operators * per_operator + c.flops * per_flop for c in costs)
     return seconds * trial.epochs * samples(trial, data) / trial.batch_size, max(c.kept_bytes for c in costs)

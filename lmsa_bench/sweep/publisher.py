@@ -48,8 +48,10 @@ class Publisher:
         try:
             self.journal.refresh()
             self._written += self.store.publish(self.journal, self.suite, self.ids)
-            if self._written and self._ended.is_set():
-                self.store.deduplicate()
+            if self._ended.is_set():
+                if self._written:
+                    self.store.deduplicate()
+                self.store.settle(self.journal, self.suite, self.ids)
             self.trouble = None
         except UserError as error:  # a refusal too: the sweep continues, and reports it at its end
             self.trouble = str(error)

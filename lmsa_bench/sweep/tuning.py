@@ -91,6 +91,9 @@ class Ended(tune.Callback):
 @contextmanager
 def cluster(address: str | None, cpus: int | None) -> Iterator[bool]:
     """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
+    if ray.is_initialized():  # by an earlier step of a sweep that adds replications
+        yield address is None and "RAY_ADDRESS" not in os.environ
+        return
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lmsa_bench.errors import UserError
 from lmsa_bench.registry import Registry
 from lmsa_bench.tasks import cifar, digits, fashion, imagenet, strengths
 from lmsa_bench.tasks.task import Task
@@ -44,4 +45,6 @@ def build(name: str, options: Mapping[str, Any] | None = None, weights: str = ""
     ``weights`` replaces the default origin of its source model (see Source), unless empty.
     """
     task = TASKS.get(name)(**(options or {}))
+    if not isinstance(task, Task):
+        raise UserError(f"{name} returns a value of type {type(task).__name__}, not a Task")
     return replace(task, source=replace(task.source, weights=weights)) if weights else task

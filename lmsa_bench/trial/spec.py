@@ -23,6 +23,7 @@ Fraction = Annotated[float, Ge(0), Le(1), Predicate(math.isfinite)]
 Amount = Annotated[float, Ge(0), Predicate(math.isfinite)]
 Loss = Annotated[float, Predicate(not_negative)]
 Value = bool | int | float | str | None
+LATER = {"sources": "one", "logit_margins": False}  # fields of a trial that older ones did not have, and what they had
 
 
 class Metric(NamedTuple):
@@ -58,6 +59,8 @@ class Trial:
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task's factory; complete, its variants apart
     weights: str = "pretrain"  # where the source model comes from: pretrain, hub or a file's path
     weights_sha256: str = ""  # of that file, by which the trial is named wherever it lies
+    sources: Literal["one", "each"] = "one"  # a source model that all seeds share, or one trained for each seed
+    logit_margins: bool = False  # keep the margins of the test's logits beside its outcomes
 
     @property
     def id(self) -> str:
@@ -81,8 +84,12 @@ class Trial:
         return " ".join([task, self.method, *shown, f"seed={self.seed}"])
 
     def _identity(self) -> dict[str, Any]:
-        """All that the trial is named by: given weights count by what is in their file, not by its path."""
-        return asdict(self) | ({"weights": "file"} if self.weights_sha256 else {})
+        """All that the trial is named by: given weights count by what is in their file, not by its path.
+
+        Fields that came later count where they are not as they were before.
+        """
+        named = asdict(self) | ({"weights": "file"} if self.weights_sha256 else {})
+        return {name: value for name, value in named.items() if name not in LATER or value != LATER[name]}
 
     def with_seed(self, seed: int) -> "Trial":
         """The same configuration at another seed."""

@@ -12,11 +12,11 @@ from hand_made import entry, suite_of, write
 from mlflow import MlflowClient
 from sweeps import Server
 
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import StoreUnavailable, UserError
 from lmsa_bench.report import command as report
-from lmsa_bench.results import tracking as store
+from lmsa_bench.results import cursor
 from lmsa_bench.results.journal import Journal
-from lmsa_bench.results.tracking import CURSOR, ResultStore, StoreUnavailable, default_uri
+from lmsa_bench.results.tracking import ResultStore, default_uri
 
 PUBLISH = (
     "import sys, pathlib; from lmsa_bench.results.journal import Journal\n"
@@ -71,7 +71,7 @@ def test_published_twice_and_with_a_lost_cursor_it_is_the_same(journal):
     assert opened.publish(journal, "suite") == 8
     assert opened.publish(journal, "suite") == 0
     first = assert_mirrored(journal)
-    (journal.root / CURSOR).unlink()
+    (journal.root / cursor.NAME).unlink()
     assert ResultStore(opened.uri).publish(journal, "suite") == 0
     again = assert_mirrored(journal)
     assert {key: run.info.run_id for key, run in first.items()} == {key: run.info.run_id for key, run in again.items()}
@@ -152,7 +152,7 @@ def test_losses_that_are_not_numbers_survive(journal):
     write(journal, made)
     opened = ResultStore(default_uri(journal.root))
     opened.publish(journal, "suite")
-    (journal.root / CURSOR).unlink()
+    (journal.root / cursor.NAME).unlink()
     opened.publish(journal, "suite")
     assert repr(opened.table().to_pylist()) == repr(journal.table().to_pylist())
     (run,) = [run for run in opened._runs() if "lmsa.trial_key" in run.data.tags]
@@ -174,13 +174,90 @@ def test_a_database_that_was_deleted_is_filled_again(journal):
     filled(journal, 1)
     uri = default_uri(journal.root)
     stamps = {trial: journal.stamp(trial) for trial in journal.ids()}
-    (journal.root / CURSOR).write_text(json.dumps({uri: {"suite": stamps}}))
+    (journal.root / cursor.NAME).write_text(json.dumps({uri: {"identity": "1 1", "suites": {"suite": stamps}}}))
     assert ResultStore(uri).publish(journal, "suite") == 0
     (journal.root / "mlflow.db").unlink()
     with pytest.raises(UserError, match="there is none"):
         ResultStore(uri).table()
     assert ResultStore(uri).publish(journal, "suite") == 3
     assert_mirrored(journal)
+
+
+def test_what_a_store_has_lost_it_gets_again(journal, tmp_path):
+    filled(journal, 3)
+    opened, database = ResultStore(default_uri(journal.root)), journal.root / "mlflow.db"
+    opened.publish(journal, "suite", journal.ids()[:2])
+    shutil.copy(database, tmp_path / "backup.db")
+    assert opened.publish(journal, "suite") == 3
+    shutil.copy(tmp_path / "backup.db", database)  # into the same file, which MLflow has open
+    assert opened.publish(journal, "suite") == 0  # what was published is known, and the store is not asked
+    assert (opened.settle(journal, "suite"), opened.settle(journal, "suite")) == (3, 0)
+    assert_mirrored(journal)
+
+
+def test_another_store_at_the_same_address_is_told_from_the_first(journal, empty_database):
+    filled(journal, 3)
+    opened = ResultStore(default_uri(journal.root))
+    opened.publish(journal, "suite", journal.ids()[:4])
+    shutil.copy(empty_database, journal.root / "mlflow.db")
+    assert opened.publish(journal, "suite") == 5
+    assert_mirrored(journal)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "{", '{"uri": 5}', '{"URI": {"suite": {}}}', "[" * 5000, "\udcff"])
+def test_a_cursor_that_cannot_be_read_costs_nothing(journal, text):
+    filled(journal, 1)
+    (journal.root / cursor.NAME).write_text(text.replace("URI", default_uri(journal.root)), errors="surrogateescape")
+    assert ResultStore(default_uri(journal.root)).publish(journal, "suite") == 3
+
+
+def test_a_run_that_somebody_has_spoilt_is_made_anew_and_keeps_up_no_other(journal):
+    filled(journal)
+    opened, trials = ResultStore(default_uri(journal.root)), journal.ids()
+    client, experiment = opened._connected()
+    finished, other, *_ = [trial for trial in trials if journal.result(trial) and journal.result(trial).test_accuracy]
+    damaged = next(trial for trial in trials if trial not in (finished, other, trials[-1]))
+    made = client.create_run(experiment, tags={"lmsa.trial_key": other})
+    client.log_param(made.info.run_id, "seed", "another")  # which cannot be changed
+    assert opened.publish(journal, "suite") == 8
+    runs = assert_mirrored(journal)
+    client.log_metric(runs[finished].info.run_id, "best_test_accuracy", 0.99, step=5)
+    client.set_tag(runs[other].info.run_id, "lmsa.records.0", "{")
+    assert (opened.settle(journal, "suite"), opened.settle(journal, "suite")) == (2, 0)
+    assert assert_mirrored(journal)[finished].data.metrics["best_test_accuracy"] == 1 / 7
+    (journal.trials / damaged / "records.jsonl").write_text("{")
+    client.delete_run(runs[trials[-1]].info.run_id)
+    with pytest.raises(UserError, match=f"^1 of 8 trials are not published: .*{damaged}: cannot be read"):
+        opened.settle(journal, "suite")
+    keys = [run.data.tags.get("lmsa.trial_key") for run in opened._runs()]
+    assert trials[-1] in keys  # it was published all the same
+
+
+@pytest.mark.parametrize("name", ["pq?x", "a%20b", "100%", "a b#c;d&e=f"])
+def test_a_folder_of_any_name_has_its_database_in_it(tmp_path, empty_database, name):
+    journal = filled(Journal(tmp_path / name, make=True), 1)
+    shutil.copy(empty_database, journal.root / "mlflow.db")
+    opened = ResultStore(default_uri(journal.root))
+    assert opened.publish(journal, "suite") == 3
+    (journal.root / "summary" / "suite").mkdir(parents=True)
+    (journal.root / "summary" / "suite" / "table.txt").write_text("method  t\n")
+    opened.publish_summary(journal, "suite")
+    assert [path.name for path in (journal.root / "artifacts").glob("*/artifacts/*")] == ["table.txt"]
+    assert opened.table().equals(journal.table())
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+@pytest.mark.parametrize("path", ["pq?x/mlflow.db", "100%/mlflow.db"])
+def test_an_unescaped_path_is_the_users_error(tmp_path, path):
+    with pytest.raises(UserError, match=r"in whose path \? is written %3F, and % is %25"):
+        ResultStore(f"sqlite:///{tmp_path}/{path}")
+
+
+def test_what_killed_makers_of_a_database_left_is_removed(journal):
+    filled(journal, 1)
+    (journal.root / ".mlflow.db.0123").write_bytes(bytes(100))
+    ResultStore(default_uri(journal.root)).publish(journal, "suite")
+    assert not list(journal.root.glob(".*"))
 
 
 def test_summary_is_on_the_suites_run(journal, tmp_path):
@@ -218,13 +295,14 @@ def test_a_server_that_is_down_is_told_at_once_and_nothing_is_lost(journal):
     with pytest.raises(StoreUnavailable, match="does not answer"):
         ResultStore(uri).publish(journal, "suite")
     assert time.monotonic() - start < 10
-    assert json.loads((journal.root / CURSOR).read_text()) == {uri: {"suite": {}}}
+    nothing = {uri: {"identity": "", "suites": {"suite": {}}}}
+    assert json.loads((journal.root / cursor.NAME).read_text()) == nothing
     assert ResultStore(default_uri(journal.root)).publish(journal, "suite") == 3
 
 
 def test_two_publishers_do_not_work_at_once(journal, monkeypatch):
     filled(journal, 1)
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(cursor, "LOCK_SECONDS", 0.1)
     with FileLock(journal.root / "mlflow.lock"), pytest.raises(StoreUnavailable, match="another process"):
         ResultStore(default_uri(journal.root)).publish(journal, "suite")
 

@@ -7,15 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from hand_made import entry, write
 from sweeps import ONE, Sweep, ended
 
-from lmsa_bench.errors import UserError, exit_status
+from lmsa_bench.errors import StoreUnavailable, UserError, exit_status
 from lmsa_bench.results.command import main as results_command
 from lmsa_bench.results.journal import Journal
-from lmsa_bench.results.tracking import ResultStore, StoreUnavailable, default_uri
+from lmsa_bench.results.tracking import ResultStore, default_uri
 from lmsa_bench.sweep import publisher
 from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.workers import why_it_hung
@@ -200,11 +201,18 @@ def test_sync_of_no_results(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+EXPERIMENT = b'{"experiment": {"experiment_id": "1", "name": "lmsa_bench", "lifecycle_stage": "active"}}'
 ANSWERS = {
     "an error": (500, b'{"error_code": "INTERNAL_ERROR", "message": "boom"}', 0),
     "a proxy's page": (503, b"<html>Service Unavailable</html>", 0),
     "too many requests": (429, b"slow down", 0),
     "nothing for long": (200, b"{}", 30),
+    "an empty object": (200, b"{}", 0),
+    "no words": (200, b"", 0),
+    "another's experiment": (200, b'{"experiment": {"experiment_id": "1", "name": "other"}}', 0),
+    "a number for an experiment": (200, b'{"experiment": 5}', 0),
+    "runs without an end": (200, EXPERIMENT[:-1] + b', "next_page_token": "x"}', 0),
+    "a run without an id": (200, EXPERIMENT, 0),
 }
 
 
@@ -220,7 +228,8 @@ def answering(request):
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError):  # of a client that has had enough
+                self.wfile.write(body)
 
         do_POST = do_GET
 
@@ -243,6 +252,13 @@ def test_a_store_that_answers_badly_is_unavailable_and_soon_told(answering, jour
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.parametrize("answering", [(200, b"x" * 2**20, 0)], ids=["long"], indirect=True)
+def test_an_answer_is_bounded(answering, journal, monkeypatch):
+    monkeypatch.setattr("lmsa_bench.results.answers.MOST_BYTES", 10_000)
+    with pytest.raises(StoreUnavailable, match="its answer is longer than 10000 bytes"):
+        ResultStore(answering).publish(journal, "suite")
+
+
 @pytest.mark.parametrize("answering", [ANSWERS["nothing for long"]], indirect=True)
 def test_a_slow_store_does_not_hold_up_the_end(answering, journal, monkeypatch, capsys):
     monkeypatch.setattr(publisher, "END_SECONDS", 1.0)
@@ -255,7 +271,7 @@ def test_a_slow_store_does_not_hold_up_the_end(answering, journal, monkeypatch, 
 
 def test_a_publisher_tells_of_trouble_and_of_its_end_once(journal, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(publisher, "PUBLISH_SECONDS", 0.05)
-    monkeypatch.setattr("lmsa_bench.results.tracking.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("lmsa_bench.results.cursor.LOCK_SECONDS", 0.05)
     store = ResultStore(default_uri(tmp_path))
     os.mkdir(journal.root / "mlflow_cursor.json")  # nothing can be noted as published
     with Publisher(store, journal, "suite", journal.ids()) as publishing:
