@@ -49,7 +49,7 @@ class Tried:
 def steps_ahead(steps: int = 8, lr: float = 1e-2) -> Judge:
     """The loss on half of the tuning batches after ``steps`` real steps of Adam on the other half, smaller is better.
 
-    For each layer alone, in nats. Raises UserError where there is one batch alone.
+    For each layer alone, in nats; a single batch is halved. Raises UserError where there is one sample.
     """
     return _ahead("steps_ahead", steps, lr)
 
@@ -62,16 +62,21 @@ def one_step_ahead(lr: float = 1e-2) -> Judge:
 def _ahead(name: str, steps: int, lr: float) -> Judge:
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
         batches = list(first(tuning))
-        if len(batches) < 2:
-            raise UserError("a layer is judged on other batches than it is tried on: there must be at least two")
-        losses = []
-        for n in range(len(model)):
-            tried = Tried(model, [n], lr)
-            tried.tune(islice(cycle(tried.states(batches[::2][:steps])), steps))
-            losses.append(tried.judge(tried.states(batches[1::2]))[1])
-        return smallest(name, losses)
+        return smallest(name, [loss_ahead(model, n, batches, steps, lr) for n in range(len(model))])
 
     return score
+
+
+def loss_ahead(model: LayeredModel, n: int, batches: Sequence[Batch], steps: int, lr: float) -> float:
+    """The mean loss on every second batch after steps of layer n on the others; raises UserError for one sample."""
+    if len(batches) == 1:
+        x, y = batches[0]
+        if len(y) < 2:
+            raise UserError("a layer is judged on other samples than it is tried on: there must be at least two")
+        batches = [(x[::2], y[::2]), (x[1::2], y[1::2])]
+    tried = Tried(model, [n], lr)
+    tried.tune(islice(cycle(tried.states(batches[::2][:steps])), steps))
+    return tried.judge(tried.states(batches[1::2]))[1]
 
 
 def one_epoch(epochs: int = 1, lr: float = 1e-2) -> Judge:

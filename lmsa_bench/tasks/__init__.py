@@ -6,7 +6,7 @@ from typing import Any
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.registry import Registry
-from lmsa_bench.tasks import cifar, digits, fashion, imagenet
+from lmsa_bench.tasks import cifar, digits, fashion, imagenet, strengths
 from lmsa_bench.tasks.from_folder import folder_task
 from lmsa_bench.tasks.task import Task
 
@@ -24,6 +24,10 @@ TASKS.register(digits.digits_bright_c)
 TASKS.register(digits.digits_permuted)
 TASKS.register(digits.digits_regrouped)
 TASKS.register(digits.digit_pairs_bright)
+TASKS.register(strengths.digits_noise)
+TASKS.register(strengths.digits_dim)
+TASKS.register(strengths.digits_rotated)
+TASKS.register(strengths.digits_swapped)
 TASKS.register(fashion.fashion_c)
 TASKS.register(fashion.fashion_flip)
 TASKS.register(fashion.fashion_super)
