@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from lmsa_bench.analysis import fidelity, propositions, sizes
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.headline import headline
 from lmsa_bench.analysis.measures import Measures, measure
 from lmsa_bench.analysis.notes import notes
@@ -39,6 +40,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         return Report(
             suite.name, suite.name, (), (), {}, Statistics({}, (), ()), figures=suite.figures, sections=sections
         )
+    suite = reached(suite, table)
     found = {(cell.row, cell.task): cell for cell in cells(suite, table)}
     if all(cell.n == 0 and not cell.diverged for cell in found.values()):
         raise UserError(

@@ -12,6 +12,7 @@ from typing import get_args
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.codes import footnotes
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.sequential import Look, Standing, looks
 from lmsa_bench.atomic import drop_scratch
 from lmsa_bench.errors import UserError, one_line
@@ -25,7 +26,7 @@ from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import plan
 from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.publisher import Publisher
-from lmsa_bench.sweep.until import run_until
+from lmsa_bench.sweep.until import Steps, run_in_steps
 from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
@@ -231,32 +232,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite.refuse_missing_weights()
         finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
-    pending = [trial for trial in suite.trials if trial.id not in finished]
+    now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
+    pending = [trial for trial in now.trials if trial.id not in finished]
     pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)
     data = options.data.absolute()
     if options.dry_run:
         slots = 1 if options.local else max(1, int((options.cpus or os.cpu_count() or 1) / (suite.cpus or 1)))
-        print("\n".join(plan.describe(suite, journal, pending, data, slots)))
+        print("\n".join(plan.describe(now, journal, pending, data, slots)))
         return 0
     for trial_id in finished:  # what ended before there was a storage
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     place = Place(journal, data, provenance=provenance.of_process() | {"config": suite.config})
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
-    ids, standing = [trial.id for trial in suite.trials], None
+    ids, found = [trial.id for trial in suite.trials], Steps(suite, planned, journal)
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
-        if planned:
 
-            def go(some: list[Trial]) -> None:
-                run(suite, some, place, cluster, options.plain, last)
+        def go(some: list[Trial]) -> None:
+            run(suite, some, place, cluster, options.plain, last)
 
-            standing = run_until(suite, planned, journal, go)
-            suite = replace(suite, trials=standing.trials)
-            print(f"ended since {standing.over}" if standing.over else "interrupted", flush=True)
+        if found.several:
+            run_in_steps(found.needed, journal, go)
         elif pending:
-            run(suite, pending, place, cluster, options.plain, last)
+            go(pending)
         else:
             print(f"all {len(suite.trials)} trials are done: nothing to run", flush=True)
+    suite = found.suite
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(suite, journal, store, bool(pending), publisher.trouble, standing)
+    return conclude(suite, journal, store, bool(pending), publisher.trouble, found.standing)
