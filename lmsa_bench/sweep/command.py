@@ -23,7 +23,7 @@ from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.sweep import plan
+from lmsa_bench.sweep import plan, start
 from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.until import Steps, run_in_steps
@@ -60,6 +60,7 @@ def run_on_ray(
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
+    start.set_environment(cluster.address)
     from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
     from lmsa_bench.sweep.job import Job, Orders
 
