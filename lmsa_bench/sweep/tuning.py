@@ -1,18 +1,16 @@
-"""The driver's side of Ray: a cluster, and a Tune run over trials, whose own state is disposable."""
+"""The driver's side of Ray Tune: a run over trials, whose own state is disposable."""
 
 import errno
 import logging
 import os
-import signal
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -26,13 +24,6 @@ from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
-ENVIRONMENT = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 class OneASHAEach(FIFOScheduler):
@@ -86,29 +77,6 @@ class Ended(tune.Callback):
             self.died[died] = _last_line(trial.get_pickled_error() or trial.get_error())
         except (OSError, *NO_ROOM):
             self.died[died] = "its worker failed, and the reason could not be written"
-
-
-@contextmanager
-def cluster(address: str | None, cpus: int | None) -> Iterator[bool]:
-    """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None and "RAY_ADDRESS" not in os.environ:
-        options |= {"num_cpus": cpus, "include_dashboard": False, "address": "local"}
-    elif address is not None:
-        options["address"] = address
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"Ray cluster {address or os.environ.get('RAY_ADDRESS', 'local')}: {error}") from None
-    # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
-    try:
-        yield options.get("address") == "local"
-    finally:
-        ray.shutdown()
-        signal.signal(signal.SIGTERM, before)
 
 
 def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -> None:
