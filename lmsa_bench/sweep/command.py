@@ -1,8 +1,10 @@
 """Runs a suite's trials on Ray, and prints its ranked table:  python -m lmsa_bench.sweep [SUITE]"""
 
 import argparse
+import importlib
 import os
 import shlex
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -61,19 +63,27 @@ def run_on_ray(
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
     start.set_environment(cluster.address)
-    from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
+    from lmsa_bench.sweep.cluster import connected, warm_up  # Ray takes seconds, and most mistakes show before
     from lmsa_bench.sweep.job import Job, Orders
 
     journal = place.journal
-    alone = last.enter_context(tuning.cluster(cluster.address, cluster.cpus))
+    imports = threading.Thread(target=importlib.import_module, args=("lmsa_bench.sweep.tuning",))
+    imports.start()  # while Ray's processes start
+    alone = last.enter_context(connected(cluster.address, cluster.cpus))
+    from lmsa_bench.sweep import nodes
+
+    at_once = nodes.slots(suite.cpus, suite.gpus)
+    if alone and not suite.gpus:
+        warm_up(min(at_once, len(pending)), suite.cpus)
+    imports.join()
+    from lmsa_bench.sweep import tuning, workers
+
     nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": place.data})
-    tasks, at_once = len({trial.task for trial in pending}), nodes.slots(suite.cpus, suite.gpus)
     if not at_once:
         takes = f"a trial takes {suite.cpus:g} CPUs and {suite.gpus:g} GPUs"
         if alone:
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
-    print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
     facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
     for trial in pending:
@@ -86,7 +96,7 @@ def run_on_ray(
         else:
             lines[own.judgement(task_of(trial))] = None
             jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
-    print("\n".join(lines), flush=True)
+    print("\n".join([*lines, f"{len(jobs)} trials, {at_once or 1} at a time"]), flush=True)
     tuning.fit(jobs, journal, cluster.asha, progress)
 
 
@@ -250,6 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
 
         def go(some: list[Trial]) -> None:
+            count = len({trial.setting for trial in some})
+            where = "in this process" if cluster is None else "on Ray, which is starting"
+            print(f"suite {suite.title}: {len(some)} trials of {count} data sets {where}", flush=True)
             run(suite, some, place, cluster, options.plain, last)
 
         if found.several:
