@@ -213,7 +213,7 @@ def budgets(report: Report) -> list[str]:
                 mean([one.flops[-1] for one in some], 1e-9),
             ]
         )
-    head = "Budgets: test accuracy in % where one, two or all configurations are tried, of which validation chooses the best;"
+    head = "Budgets: test accuracy in % where one, two or all configurations are tried, the best chosen by validation;"
     return [
         head,
         f"means over {', '.join(tasks)}; FLOPs of training and selection of all that was tried",
