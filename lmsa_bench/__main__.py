@@ -11,6 +11,7 @@ COMMANDS = {
     "report": "a suite's table and figures, from what has been run",
     "data": "the published data sets: list, fetch, verify, prepare",
     "bench": "what a sweep costs on this machine, beside a plain loop",
+    "bundle": "a suite in one archive that verifies itself",
     "results": "bring an MLflow store up to date with a results folder",
     "new": "a commented skeleton of a method, a task or a suite, with a test that passes",
 }

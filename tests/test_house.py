@@ -21,7 +21,7 @@ FLOORS = [  # a module may import what is below its room, and its own room
     {"analysis"},
     {"local", "report"},
     {"library"},
-    {"sweep", "bench"},
+    {"sweep", "bench", "bundle"},
 ]
 FENCES = {
     "ray": {"sweep"},

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from lmsa_bench.analysis import fidelity, propositions, sizes
+from lmsa_bench.analysis.budgets import budgets
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.headline import headline
 from lmsa_bench.analysis.measures import Measures, measure
@@ -81,6 +82,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         measures=measures,
         verdicts=judged,
         headline=headline(judged),
+        budgets=tuple(one for one in budgets(suite, table) if one.row in rows),
         sections=_sections(suite, measures),
         part=suite.part,
         notes=(*footnotes, *notes(suite, found.values(), origins(of_suite(suite, table)))),

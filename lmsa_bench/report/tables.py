@@ -106,6 +106,8 @@ def _table_lines(report: Report) -> list[str]:
             [["method", *report.tasks]]
             + [[row] + [_selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
         )
+    if tried := answer.budgets(report):
+        lines += ["", *tried]
     if any(cell.layers for cell in report.cells.values()):
         lines += ["", "Layers tuned at the best epoch (the most frequent choice and its share of the trials)", ""]
         lines += aligned(
