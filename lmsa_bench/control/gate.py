@@ -94,7 +94,9 @@ def ridge(x: Tensor, others: Tensor, targets: Tensor) -> Tensor:
     a = others - mean
     gram = a.T @ a
     penalty = RIDGE * gram.diagonal().mean().clamp(min=1e-12)
-    weights: Tensor = torch.linalg.solve(gram + penalty * torch.eye(len(gram), dtype=x.dtype, device=x.device), a.T @ targets)
+    weights: Tensor = torch.linalg.solve(
+        gram + penalty * torch.eye(len(gram), dtype=x.dtype, device=x.device), a.T @ targets
+    )
     found: Tensor = ((x - mean) @ weights + centre).argmax(1)
     return found
 
