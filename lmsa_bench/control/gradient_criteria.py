@@ -10,7 +10,6 @@ from statistics import fmean
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
 
 from lmsa_bench.control.criteria import Batch, Criterion, Scores, first, largest
 from lmsa_bench.control.trajectory import Loss, cross_entropy
@@ -18,7 +17,6 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.models.layered import LayeredModel
 
 SNR_EPSILON = 1e-8  # added to a variance by the published Auto-SNR
-SAMPLES = 16  # whose gradients are held at once
 
 
 def rgn(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
@@ -108,24 +106,12 @@ def fisher(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
     """
 
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        owners = [[names[id(p)] for p in model.parameters_of(n)] for n in range(len(model))]
-        theta = {name: p.detach() for name, p in model.named_parameters()}
-
-        def one(theta: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return loss(functional_call(model, theta, (x[None],)), y[None]).sum()
-
-        each = vmap(grad(one), in_dims=(None, 0, 0), chunk_size=SAMPLES)
-        samples, totals = 0, [torch.zeros((), dtype=torch.float64)] * len(model)
-        for x, y in first(tuning, batches):
-            gradients = each(theta, x, y)
-            samples += len(y)
-            totals = [
-                total.to(x.device) + sum(gradients[name].double().square().sum() for name in own)
-                for total, own in zip(totals, owners, strict=True)
-            ]
-        sizes = [sum(theta[name].numel() for name in own) for own in owners]
-        return largest("fisher", [float(t) / (samples * size) for t, size in zip(totals, sizes, strict=True)])
+        samples = [(x[i : i + 1], y[i : i + 1]) for x, y in first(tuning, batches) for i in range(len(y))]
+        squares = [
+            torch.stack([torch.cat([g.double().flatten() for g in layer]).square().mean() for layer in gradients])
+            for gradients in _gradients(model, samples, loss)
+        ]
+        return largest("fisher", torch.stack(squares).mean(0).tolist())
 
     return score
 

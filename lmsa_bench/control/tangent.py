@@ -1,14 +1,13 @@
 """How well a layer's tangent kernel predicts labels that it has not seen: what tuning it could learn, linearly."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from lmsa_bench.control.criteria import Batch, Criterion, Scores, first, smallest
-from lmsa_bench.control.gradient_criteria import SAMPLES
 from lmsa_bench.models.layered import LayeredModel
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the kernel's mean diagonal; the best one of each layer counts
@@ -23,31 +22,24 @@ def tangent(batches: int = 2) -> Criterion:
     """
 
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        theta = {name: p.detach() for name, p in model.named_parameters()}
-        rows: list[dict[str, Tensor]] = []
-        outputs, labels = [], []
-        direction: Tensor | None = None
+        layers = range(len(model))
+        model.tune_only(layers)
+        parameters = [model.parameters_of(n) for n in layers]
+        outputs, labels, rows = [], [], list[list[Tensor]]()
         for x, y in first(tuning, batches):
-            with torch.no_grad():
-                outputs.append(model(x))
-            if direction is None:
-                signs = torch.arange(outputs[0].shape[1], device=x.device) % 2
-                direction = (2.0 * signs - 1).to(outputs[0])
-
-            def along(theta: dict[str, Tensor], x: Tensor, v: Tensor = direction) -> Tensor:
-                out: Tensor = functional_call(model, theta, (x[None],))[0]
-                return out @ v
-
-            rows.append(vmap(grad(along), in_dims=(None, 0), chunk_size=SAMPLES)(theta, x))
+            for i in range(len(y)):  # one at a time: what maps over samples is counted several times as dear
+                output = model(x[i : i + 1])
+                direction = 2 * (torch.arange(output.shape[1], device=x.device) % 2) - 1
+                gradients = iter(torch.autograd.grad((output * direction).sum(), [p for ps in parameters for p in ps]))
+                rows.append([torch.cat([g.flatten() for g in islice(gradients, len(ps))]) for ps in parameters])
+                outputs.append(output.detach())
             labels.append(y)
         logits = torch.cat(outputs)
         residual = (F.one_hot(torch.cat(labels), logits.shape[1]) - logits.softmax(1)).double()
         values = []
-        for n in range(len(model)):
-            own = [names[id(p)] for p in model.parameters_of(n)]
-            flat = torch.cat([torch.cat([row[name].flatten(1) for name in own], 1) for row in rows]).double()
-            values.append(left_out_error(flat @ flat.T, residual))
+        for n in layers:
+            own = torch.stack([row[n] for row in rows]).double()
+            values.append(left_out_error(own @ own.T, residual))
         return smallest("tangent", values)
 
     return score
