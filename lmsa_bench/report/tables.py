@@ -15,7 +15,7 @@ from lmsa_bench.analysis.ranks import Statistics, p_value
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.analysis.text import aligned
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, printable
 
 FORMATS = ("table", "json", "csv", "latex", "parquet")
 BUDGET = "The validation images choose epochs and hyper-parameters, so they count in the label budget."
@@ -30,7 +30,7 @@ def render(report: Report, form: str) -> bytes:
     makers = {"table": _text, "json": _json, "csv": _csv, "latex": _latex}
     if form not in makers:
         raise UserError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
-    return makers[form](report).encode()
+    return printable(makers[form](report)).encode()
 
 
 def percent(cell: Cell) -> str:
