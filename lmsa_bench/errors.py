@@ -11,6 +11,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 DEPENDENCIES = ("torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "mlflow", "pydantic", "scipy", "sklearn")
+LONGEST = 2000  # characters of a message
 
 
 class UserError(Exception):
@@ -33,9 +34,15 @@ def without_password(uri: str) -> str:
     return re.sub(r"(?<=://)[^/@\s]+@", "***@", uri)
 
 
+def printable(text: str) -> str:
+    """A text of unknown origin for a terminal, which would obey its control characters; line breaks and tabs stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+
+
 def one_line(error: object) -> str:
-    """An error's message without line breaks; its type if the message is empty."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's message for a terminal, without line breaks and not too long; its type if the message is empty."""
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text)} characters)"
 
 
 def raised_at(error: BaseException) -> str:
@@ -61,7 +68,7 @@ def raised_at(error: BaseException) -> str:
 def in_one_line(error: BaseException) -> str:
     """An unexpected error's type, message and place, such as KeyError: 'momentum' (my_method.py:12)."""
     place = raised_at(error)
-    text = " ".join(str(error).split())
+    text = one_line(error) if str(error).strip() else ""
     return f"{type(error).__name__}{': ' if text else ''}{text}{f' ({place})' if place else ''}"
 
 

@@ -14,7 +14,7 @@ from lmsa_bench.analysis.ranks import Statistics, p_value
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.analysis.text import aligned
-from lmsa_bench.errors import UserError
+from lmsa_bench.errors import UserError, printable
 from lmsa_bench.report import answer
 from lmsa_bench.report.document import BUDGET, document, named_layers
 
@@ -31,7 +31,7 @@ def render(report: Report, form: str) -> bytes:
     makers = {"table": _text, "json": document, "csv": _csv, "latex": _latex}
     if form not in makers:
         raise UserError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
-    return makers[form](report).encode()
+    return printable(makers[form](report)).encode()
 
 
 def percent(cell: Cell) -> str:

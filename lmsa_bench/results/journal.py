@@ -161,6 +161,16 @@ class Journal:
         """Held by the one process that runs a trial; released by the system when that is killed."""
         return FileLock(self.trials / trial_id / "lock", thread_local=False)
 
+    def unlock(self, trial_id: str, lock: FileLock) -> None:
+        """Releases a trial's lock; of one that has ended nothing else is left, of killed processes neither."""
+        folder = self.trials / trial_id
+        if lock.is_locked and (folder / "result.json").exists():
+            if self.storage is None:  # else another thread may be pulling
+                for part in folder.glob(".*"):
+                    part.unlink(missing_ok=True)
+            (folder / "lock").unlink(missing_ok=True)  # last: whoever waits for it sees that and takes a new one
+        lock.release()
+
     def add_suite(self, name: str, trial_ids: Collection[str]) -> None:
         """Notes which trials belong to a suite, beside those it had before."""
         self.suites_folder.mkdir(exist_ok=True)

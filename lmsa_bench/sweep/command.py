@@ -138,7 +138,7 @@ def conclude(
     failed = [(t, result) for t in suite.trials if (result := results[t.id]) and result.status == "failed"]
     missing = sum(result is None for result in results.values())
     for trial, result in failed[:MOST_FAILURES]:
-        print(f"failed: {trial.label}: {result.reason}")
+        print(f"failed: {trial.label}: {one_line(result.reason)}")
     if len(failed) > MOST_FAILURES:
         print(f"and {len(failed) - MOST_FAILURES} more failed trials")
     if len(failed) + missing < len(results) or not results:

@@ -155,7 +155,7 @@ class TrialTrainable(tune.Trainable):
     def _leave(self) -> None:
         self.steps = None
         if self.lock is not None:
-            self.lock.release()
+            self.place.journal.unlock(self.job.trial.id, self.lock)
             self.lock = None
 
 
