@@ -47,7 +47,8 @@ def fragment(report: Report) -> str:
     """The ranked table with its verdict; the best of each task in bold."""
     ranks = report.statistics.average_ranks
     best = {task: report.best(task) for task in report.tasks}
-    lines = [f"<p>{escape(report.title)}</p>", "<table>"]
+    lines = [f"<p>{escape(text)}</p>" for text in (report.title, *report.headline)]
+    lines.append("<table>")
     header = ["method", *report.tasks, "average rank"]
     lines.append(f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in header)}</tr></thead><tbody>")
     for row in report.order:
