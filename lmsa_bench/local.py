@@ -1,10 +1,12 @@
 """One trial here and now, without Ray: what raises ends in its own traceback, and a breakpoint works."""
 
+import json
 import os
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,12 +20,15 @@ from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
 from lmsa_bench.suites.plugins import import_plugin
 from lmsa_bench.suites.spec import Suite
+from lmsa_bench.tasks import build
+from lmsa_bench.tasks.task import Splits
 from lmsa_bench.trial import checkpoint
-from lmsa_bench.trial.code import hash_of, modules_of
+from lmsa_bench.trial.code import code_of_states, hash_of, modules_of
 from lmsa_bench.trial.names import method_of, task_of
 from lmsa_bench.trial.provenance import of_machine
 from lmsa_bench.trial.run import Run
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
+from lmsa_bench.trial.shared import Shared
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value, canonical
 
 Changed = Literal["refuse", "rerun", "keep"]  # what becomes of finished trials whose code has changed
 
@@ -120,10 +125,15 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     if trial.weights_sha256 and content_of(trial.weights) != trial.weights_sha256:
         raise UserError(f"weights {trial.weights}: the file has changed since the suite was read; run it again")
 
+    machine = [*(facts[name] for name in ("device", "cpu", "instructions")), torch.get_num_threads(), torch.__version__]
+    split = [trial.setting, trial.variant, trial.seed, facts.get("data"), code_of_states(trial)]
+    shared = Shared.of(place.data, canonical([*split, *machine]), canonical([code, *machine]))
+
     def start() -> Run:
         model, method = source.load(place.device), method_of(trial)
-        splits = source.task.splits(place.data, trial.variant, trial.seed)
-        return Run(trial, source.task, model, method, splits, folder, place.device, facts)
+        named = (trial.task, canonical(dict(trial.options)), trial.variant, trial.seed)
+        splits = _splits(place.data, *named, str(facts.get("data")))
+        return Run(trial, source.task, model, method, splits, folder, place.device, facts, shared)
 
     training = start()
     if training.state.epoch > len(journal.records(trial.id)):
@@ -135,9 +145,15 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
         journal.append(record)
         yield record
     result = training.result()
-    journal.finish(result)
+    journal.finish(result, training.outcomes)
     checkpoint.remove(folder)
     yield result
+
+
+@lru_cache(maxsize=4)  # a process's trials come by task
+def _splits(data: Path, task: str, options: str, variant: str, seed: int, fingerprint: str) -> Splits:
+    """The splits of a task's data with this fingerprint, which nobody may change."""
+    return build(task, json.loads(options)).splits(data, variant, seed)
 
 
 def why(error: BaseException) -> Failure:

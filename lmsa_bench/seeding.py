@@ -1,8 +1,10 @@
 """The only source of randomness: a generator for each (seed, purpose)."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -11,6 +13,8 @@ def derive(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, *purpose: str | int) -> torch.Generator:
+def generator(seed: int, *purpose: str | int) -> "torch.Generator":
     """A fresh CPU generator for a seed and a purpose, such as (0, "order", epoch)."""
+    import torch  # here: what draws other numbers does without it
+
     return torch.Generator().manual_seed(derive(seed, *purpose))

@@ -27,7 +27,7 @@ def test_two_processes_collect_the_same_tests():
         place = {"cwd": Path(__file__).parents[1], "env": environment, "stdout": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, **place))
         time.sleep(2.1)
-    first, second = (process.communicate(timeout=300)[0].splitlines() for process in processes)
+    first, second = (process.communicate(timeout=500)[0].splitlines() for process in processes)
     tests = [line for line in first if "::" in line]
     assert tests == [line for line in second if "::" in line]
     assert len(tests) > 800 and all(line.isprintable() for line in tests)

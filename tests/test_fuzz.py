@@ -181,7 +181,7 @@ def assert_means(suite, raw):
             assert not trials or all(any(means(value, text) for value in values) for text in listed(texts))
 
 
-@counts(80, 4000)
+@counts(80, 1200)
 def test_a_suite_file_means_its_text_or_is_one_line(tmp_path, count):
     (tmp_path / "evil.py").write_text(f"open({MARKER!r}, 'w')\n")
     (tmp_path / "stops.py").write_text("raise SystemExit\n")

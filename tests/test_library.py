@@ -13,6 +13,7 @@ SUITE = """
 suite: two
 tasks: [digits_flip]
 seeds: 2
+sources: one
 epochs: 2
 rows:
   no_adaptation: {ranked: false}

@@ -5,14 +5,20 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from lmsa_bench.analysis import fidelity, propositions, sizes
+from lmsa_bench.analysis.budgets import budgets
+from lmsa_bench.analysis.grids import reached
+from lmsa_bench.analysis.headline import headline
 from lmsa_bench.analysis.measures import Measures, measure
 from lmsa_bench.analysis.notes import notes
 from lmsa_bench.analysis.ranks import Statistics, paired_differences, statistics
+from lmsa_bench.analysis.replications import replications
 from lmsa_bench.analysis.report import Report, Section
 from lmsa_bench.analysis.selection import Cell, cells, of_suite, origins
+from lmsa_bench.analysis.sequential import Standing
 from lmsa_bench.analysis.text import seeds_text
+from lmsa_bench.analysis.verdicts import Verdicts, of_means, verdicts
 from lmsa_bench.errors import UserError
-from lmsa_bench.suites.spec import Suite
+from lmsa_bench.suites.spec import Row, Suite
 
 PAPER_TASKS = ("cifar10_c", "cifar_flip", "living17", "imagenet_c")
 PAPER = {  # Table 1, test accuracy in %
@@ -25,16 +31,17 @@ PAPER = {  # Table 1, test accuracy in %
 }
 
 
-def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = ()) -> Report:
+def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standing: Standing | None = None) -> Report:
     """Selects, averages and ranks; raises UserError where no trial has ended or the records do not mix.
 
-    ``footnotes`` are what the caller knows of the trials.
+    ``footnotes`` are what the caller knows of the trials, ``standing`` what a sweep until all is decided has decided.
     """
     if not suite.rows:
         sections = _sections(suite, None)
         return Report(
             suite.name, suite.name, (), (), {}, Statistics({}, (), ()), figures=suite.figures, sections=sections
         )
+    suite = reached(suite, table)
     found = {(cell.row, cell.task): cell for cell in cells(suite, table)}
     if all(cell.n == 0 and not cell.diverged for cell in found.values()):
         raise UserError(
@@ -60,6 +67,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = ()) -> Repo
     )
     by_seed = {key: cell.accuracies for key, cell in found.items() if key[0] in ranked and not cell.diverged}
     best = next(iter(over_tasks.average_ranks), "")
+    judged = _verdicts(suite, table, [row for row in suite.rows if row.name in ranked], standing)
     n = seeds_text([cell.n for cell in found.values() if cell.n])
     return Report(
         suite.name,
@@ -72,10 +80,32 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = ()) -> Repo
         differences=tuple(paired_differences(by_seed, best)) if best else (),
         figures=suite.figures,
         measures=measures,
+        verdicts=judged,
+        headline=headline(judged),
+        budgets=tuple(one for one in budgets(suite, table) if one.row in rows),
         sections=_sections(suite, measures),
         part=suite.part,
         notes=(*footnotes, *notes(suite, found.values(), origins(of_suite(suite, table)))),
     )
+
+
+def _verdicts(suite: Suite, table: pa.Table, rows: Sequence[Row], standing: Standing | None) -> Verdicts:
+    """Judges the ranked rows; intervals speak of one source model where all seeds share it."""
+    shared = {origin.get("source_seed") is None for origin in origins(of_suite(suite, table)).values()}
+    return verdicts(suite, replications(suite, table, rows), _shifts(suite), shared == {True}, standing)
+
+
+def _shifts(suite: Suite) -> dict[str, str]:
+    """The kind of each task's shift, "" for a task that is not known here."""
+    from lmsa_bench.trial.names import task_of  # imports torch, which the paper's table does without
+
+    found = {}
+    for trial in {trial.task: trial for trial in suite.trials}.values():
+        try:
+            found[trial.task] = task_of(trial).shift
+        except UserError:
+            found[trial.task] = ""
+    return found
 
 
 def _sections(suite: Suite, measures: Measures | None) -> tuple[Section, ...]:
@@ -100,4 +130,9 @@ def paper() -> Report:
         tuple(PAPER),
         {(row, task): Cell(row, task, mean) for row, means in scores.items() for task, mean in means.items()},
         statistics({row: means for row, means in scores.items() if row != "No Adaptation"}, PAPER_TASKS),
+        verdicts=of_means({row: list(m.values()) for row, m in scores.items() if row != "No Adaptation"}, 0.01),
+        headline=(
+            "Single values tell neither what another seed nor what other images would give, so no difference on one "
+            "task can be judged.",
+        ),
     )

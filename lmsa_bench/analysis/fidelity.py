@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Generic, NamedTuple, TypeVar
 
-from scipy import stats
-
 from lmsa_bench.analysis.measures import Measures, Truth
 from lmsa_bench.analysis.ranks import Interval, t_interval
 from lmsa_bench.analysis.report import Section
@@ -45,6 +43,7 @@ class Fidelity:
     means: Mapping[tuple[str, str], Judgement[Mean]]  # (criterion, task or OVERALL)
     chosen: Mapping[tuple[str, str], Mapping[int, int]]  # (criterion, task) -> layer -> how often; RANDOM has none
     best: Mapping[str, Mapping[int, int]]  # task -> layer -> how often it was best on the test
+    costs: Mapping[str, float]  # criterion -> mean over all places, in epochs of tuning all layers
 
 
 def judge(badness: Sequence[float], truth: Truth) -> Judgement[float]:
@@ -70,6 +69,7 @@ def by_lot(truth: Truth) -> Judgement[float]:
 def fidelity(measures: Measures) -> Fidelity:
     """Judges all rows of a suite that only score layers by those that tune one layer alone."""
     places: dict[tuple[str, str], dict[int, list[Judgement[float]]]] = defaultdict(lambda: defaultdict(list))
+    costs: dict[str, list[float]] = defaultdict(list)
     chosen: dict[tuple[str, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
     best: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     tasks = []
@@ -78,6 +78,8 @@ def fidelity(measures: Measures) -> Fidelity:
         common = set(truths).intersection(*criteria.values()) if criteria else set()
         if common:
             tasks.append(task)
+        for name, by_place in measures.costs(task).items():
+            costs[name] += [by_place[place] for place in sorted(common) if place in by_place]
         for variant, seed in sorted(common):
             truth = truths[variant, seed]
             best[task][truth.accuracies.index(max(truth.accuracies))] += 1
@@ -101,7 +103,8 @@ def fidelity(measures: Measures) -> Fidelity:
         overall = means.get((name, OVERALL))
         return (overall.regret.mean, -overall.spearman_accuracy.mean) if overall else (math.inf, 0.0)
 
-    return Fidelity(tuple(tasks), tuple(sorted(pooled, key=order)), means, chosen, best)
+    mean_costs = {name: fmean(values) for name, values in costs.items() if values}
+    return Fidelity(tuple(tasks), tuple(sorted(pooled, key=order)), means, chosen, best, mean_costs)
 
 
 def section(measures: Measures) -> Section:
@@ -116,12 +119,15 @@ def section(measures: Measures) -> Section:
         "",
     ]
     header = ["criterion", "regret (points)", "top-1 hit (%)", "Spearman accuracy", "Spearman loss", "regret (nats)"]
+    header += ["cost (epochs)"] * bool(found.costs)
     scales = (100, 100, 1, 1, 1)
     table = [header]
     for name in found.criteria:
         if (overall := found.means.get((name, OVERALL))) is not None:
             digits = (1, 0, 2, 2, 3)
-            table.append([name, *(_shown(*cell) for cell in zip(overall, scales, digits, strict=True))])
+            free = "0.00" if name == RANDOM else "-"
+            cost = [f"{found.costs[name]:.2f}" if name in found.costs else free] * bool(found.costs)
+            table.append([name, *(_shown(*cell) for cell in zip(overall, scales, digits, strict=True)), *cost])
     lines += aligned(table)
     lines += ["", "Regret in points of test accuracy, and the layer it chose most often", ""]
     table = [["criterion", *found.tasks]]
@@ -138,6 +144,7 @@ def section(measures: Measures) -> Section:
         "criteria": [
             {
                 "criterion": name,
+                "cost_epochs": found.costs.get(name),
                 "tasks": {
                     task: {measure: mean._asdict() for measure, mean in found.means[name, task]._asdict().items()}
                     | {"chosen": dict(sorted(found.chosen.get((name, task), {}).items()))}
@@ -156,6 +163,8 @@ def _spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rank correlation; 0 where one side is constant and so orders nothing."""
     if len(set(a)) == 1 or len(set(b)) == 1:
         return 0.0
+    from scipy import stats  # takes a second
+
     return float(stats.spearmanr(a, b).statistic)
 
 

@@ -39,6 +39,8 @@ class Measured(NamedTuple):
     layers: tuple[int, ...]  # tuned, or chosen where nothing is trained
     badness: tuple[float, ...]  # a criterion's score of each layer, smaller is better
     epochs: tuple[Epoch, ...]
+    selection_flops: int = 0
+    epoch_flops: int = 0  # of the update steps, the most of any epoch
 
     @property
     def place(self) -> Place:
@@ -118,6 +120,22 @@ class Measures:
             for place in sorted(places)
         }
 
+    def costs(self, task: str) -> dict[str, dict[Place, float]]:
+        """What criteria cost: row name -> variant and seed -> FLOPs, in epochs of tuning all layers.
+
+        Such an epoch is the cheapest of the suite's at that place; where it has none, nothing is told.
+        """
+        criteria, epochs = self.criteria(task), defaultdict[Place, list[int]](list)
+        layers = {len(m.badness) for scored in criteria.values() for m in scored.values()}
+        for trial in self.suite.trials:
+            m = self.found.get(trial.id)
+            if m is not None and trial.task == task and len(m.layers) in layers and m.epoch_flops:
+                epochs[m.place].append(m.epoch_flops)
+        return {
+            name: {place: m.selection_flops / min(epochs[place]) for place, m in scored.items() if place in epochs}
+            for name, scored in criteria.items()
+        }
+
     def _lowest_losses(self, row: "Row", task: str) -> dict[Place, float]:
         by_variant = defaultdict(list)
         for trials in self.configurations(row, task).values():
@@ -163,6 +181,8 @@ def _measured(trial: Trial, rows: list[dict[str, Any]]) -> Measured:
         layers,
         tuple(sign * value for value in values),
         tuple(map(_epoch, rows)),
+        best["selection_flops"] or 0,
+        max(row["flops"] or 0 for row in rows),
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +24,11 @@ class Part(NamedTuple):
 
     variant: str
     averaged: tuple[tuple[str, Value], ...]
+
+    @classmethod
+    def of(cls, trial: Trial, averaged: tuple[str, ...]) -> "Part":
+        """The part that a trial of a row with these averaged hyper-parameters counts in."""
+        return cls(trial.variant, tuple((name, trial.hparams.get(name)) for name in averaged))
 
     @property
     def label(self) -> str:
@@ -80,11 +85,7 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
     refuse_mixtures(table)
     facts = origins(table)
     ends = outcomes(table)
-    tests = {
-        row["trial"]: row["test_accuracy"]
-        for row in table.select(["trial", "epoch", "test_accuracy"]).to_pylist()
-        if row["trial"] in ends and row["epoch"] == ends[row["trial"]].epoch and row["test_accuracy"] is not None
-    }
+    tests = tested(table)
     configurations = defaultdict(list)
     for trial in suite.trials:
         configurations[trial.configuration].append(trial)
@@ -96,6 +97,13 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
             shown = _searched(there.values(), row.averaged)
             found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests, facts))
     return found
+
+
+def tested(table: pa.Table) -> dict[str, float]:
+    """The test accuracy of each trial that has finished, at its best epoch by validation."""
+    best = table.filter(pc.equal(table["epoch"], table["best_epoch"]))
+    rows = zip(best["trial"].to_pylist(), best["test_accuracy"].to_pylist(), strict=True)
+    return {trial: accuracy for trial, accuracy in rows if accuracy is not None}
 
 
 def of_suite(suite: "Suite", table: pa.Table) -> pa.Table:
@@ -178,8 +186,7 @@ def choose(
     """
     parts: dict[Part, list[str]] = defaultdict(list)
     for name, trials in configurations.items():
-        part = Part(trials[0].variant, tuple((key, trials[0].hparams.get(key)) for key in averaged))
-        parts[part].append(name)
+        parts[Part.of(trials[0], averaged)].append(name)
 
     def standing(configuration: str) -> tuple[int, float, float, str] | None:
         ended = [ends[trial.id] for trial in configurations[configuration] if trial.id in ends]
@@ -208,12 +215,7 @@ def _cell(
     tests: Mapping[str, float],
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Cell:
-    by_part = {part: {t.seed: tests[t.id] for t in trials if t.id in tests} for part, trials in chosen.items()}
-    variants = {
-        variant: mean_by_seed([values for part, values in by_part.items() if part.variant == variant])
-        for variant in dict.fromkeys(part.variant for part in by_part)
-    }
-    accuracies = mean_by_seed(list(variants.values()))
+    variants, accuracies = _by_variant(chosen, tests), accuracies_of(chosen, tests)
     selected = [trial.id for trials in chosen.values() for trial in trials]
     every = [trial for trials in configurations.values() for trial in trials]
     ended = {trial.id: ends[trial.id] for trial in every if trial.id in ends and ends[trial.id].status is not None}
@@ -236,8 +238,21 @@ def _cell(
         codes=Counter(str(facts[trial.id].get("trial_code", "")) for trial in every if trial.id in facts),
         remarks=Counter(remark for end in ended.values() for remark in end.remarks),
         tried=len(configurations) // max(1, len(chosen)),
-        edges=_edges(chosen, configurations.values(), shown),
+        edges=_edges(chosen, configurations.values(), row.averaged, shown),
     )
+
+
+def accuracies_of(chosen: Mapping[Part, list[Trial]], tests: Mapping[str, float]) -> dict[int, float]:
+    """The mean over variants of the chosen trials' accuracies, at each seed that all have."""
+    return mean_by_seed(list(_by_variant(chosen, tests).values()))
+
+
+def _by_variant(chosen: Mapping[Part, list[Trial]], tests: Mapping[str, float]) -> dict[str, dict[int, float]]:
+    by_part = {part: {t.seed: tests[t.id] for t in trials if t.id in tests} for part, trials in chosen.items()}
+    return {
+        variant: mean_by_seed([values for part, values in by_part.items() if part.variant == variant])
+        for variant in dict.fromkeys(part.variant for part in by_part)
+    }
 
 
 def mean_by_seed(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -256,13 +271,20 @@ def _searched(configurations: Iterable[list[Trial]], averaged: tuple[str, ...]) 
 
 
 def _edges(
-    chosen: Mapping[Part, list[Trial]], configurations: Iterable[list[Trial]], shown: list[str]
+    chosen: Mapping[Part, list[Trial]],
+    configurations: Collection[list[Trial]],
+    averaged: tuple[str, ...],
+    shown: list[str],
 ) -> tuple[str, ...]:
-    """The numbers among the searched hyper-parameters of which the smallest or the largest was chosen."""
-    values = {name: {trials[0].hparams.get(name) for trials in configurations} for name in shown}
-    numbers = {n: vs for n, vs in values.items() if len(vs) > 1 and all(type(v) in (int, float) for v in vs)}
-    picked = [trials[0].hparams for trials in chosen.values() if trials]
-    return tuple(n for n, vs in numbers.items() if any(p[n] in (min(vs), max(vs)) for p in picked))  # type: ignore[type-var]
+    """The numbers among the searched hyper-parameters of which a part chose the smallest or the largest of its own."""
+    found = []
+    for name in shown:
+        for part, trials in chosen.items():
+            own = [ts[0].hparams.get(name) for ts in configurations if Part.of(ts[0], averaged) == part]
+            numbers = [value for value in own if type(value) in (int, float)]
+            if trials and len(numbers) == len(own) and len(set(own)) > 1:
+                found += [name] * (trials[0].hparams[name] in (min(numbers), max(numbers)))  # type: ignore[type-var]
+    return tuple(dict.fromkeys(found))
 
 
 def _selected(chosen: Mapping[Part, list[Trial]], shown: list[str]) -> dict[str, Any]:

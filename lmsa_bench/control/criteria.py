@@ -17,7 +17,7 @@ LARGEST = (2 - 2**-23) * 2.0**127
 
 
 class NoBatches(ValueError):
-    """A criterion was given no tuning batch."""
+    """A criterion was given no tuning batch, or a model without values."""
 
 
 class Scores(NamedTuple):
@@ -26,6 +26,12 @@ class Scores(NamedTuple):
     values: list[float]
     best: int
     logged: dict[str, list[float]]
+
+    def top(self, k: int) -> tuple[int, ...]:
+        """The k best layers, ascending; which end of the values is good, the best layer tells."""
+        sign = -1 if self.values[self.best] == max(self.values) else 1
+        ranked = sorted(range(len(self.values)), key=lambda n: (n != self.best, sign * self.values[n], n))
+        return tuple(sorted(ranked[:k]))
 
 
 Criterion = Callable[[LayeredModel, Iterable[Batch]], Scores]
@@ -58,8 +64,8 @@ def _bounded(value: float) -> float:
     return max(value, -LARGEST) if value < LARGEST else LARGEST  # NaN is not smaller
 
 
-def first(tuning: Iterable[Batch], batches: int) -> Iterator[Batch]:
-    """The first so many of the batches, or as many as there are; raises NoBatches where there is none."""
+def first(tuning: Iterable[Batch], batches: int | None = None) -> Iterator[Batch]:
+    """The first so many of the batches (None: all), or as many as there are; raises NoBatches where there is none."""
     selected = islice(tuning, batches)
     one = next(selected, None)
     if one is None:

@@ -83,6 +83,39 @@ def auto_snr(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
     return score
 
 
+def gradient_length(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
+    """‖∂J/∂θ_n‖₁ of the mean loss, larger is better: what Adam's first step, of ±lr a parameter, gains to first order.
+
+    The mean over the batches; as lr has the same factor for all layers, it is left out.
+    """
+
+    def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
+        rows = [
+            torch.stack([torch.stack([g.double().abs().sum() for g in layer]).sum() for layer in gradients])
+            for gradients in _gradients(model, first(tuning, batches), loss)
+        ]
+        return largest("gradient_length", torch.stack(rows).mean(0).tolist())
+
+    return score
+
+
+def fisher(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
+    """The mean over θ_n of the diagonal of the empirical Fisher information (Lodha et al., 2023), larger is better.
+
+    The diagonal is the mean over samples of (∂Φ_i/∂θ)², each sample's gradient on its own; the labels are the data's.
+    """
+
+    def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
+        samples = [(x[i : i + 1], y[i : i + 1]) for x, y in first(tuning, batches) for i in range(len(y))]
+        squares = [
+            torch.stack([torch.cat([g.double().flatten() for g in layer]).square().mean() for layer in gradients])
+            for gradients in _gradients(model, samples, loss)
+        ]
+        return largest("fisher", torch.stack(squares).mean(0).tolist())
+
+    return score
+
+
 def _row_snr(g: Tensor) -> float:
     g = g.double()
     return (g.square() / (g.var(0, keepdim=True) + SNR_EPSILON)).mean().item()

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from lmsa_bench.control.hamiltonian import Reduction, augmented_hamiltonian
+from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import Loss, cross_entropy, trajectory
 from lmsa_bench.models.layered import LayeredModel
 
@@ -23,6 +24,14 @@ class Update(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state of an update of the same class, on the same model."""
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """An update that is told of each selection before the steps that follow it."""
+
+    def selected(self, selection: Selection) -> None:
+        """Takes note of it; ``load_state_dict`` restores what was taken note of."""
 
 
 def unsaved(kind: type) -> str | None:
@@ -42,7 +51,7 @@ def unsaved(kind: type) -> str | None:
 def _adam(model: LayeredModel, **options: Any) -> torch.optim.Optimizer:
     # It has every parameter from the start and skips those without a gradient: a layer that is selected later is
     # trained too, and the moments of each parameter persist until it is selected again.
-    parameters = [p for n in range(len(model)) for p in model.parameters_of(n)] + model.rest()
+    parameters = model.tunable()
     fused = not parameters[0].is_meta  # costs are counted on meta tensors
     return torch.optim.Adam(parameters, fused=fused, **options)
 
@@ -76,10 +85,14 @@ class Adam:
             loss = self.loss(self.model.run(x, start), target).mean()
             self.optimizer.zero_grad()
             loss.backward()
-            self.optimizer.step()
+            self.apply()
             first = loss.detach() if first is None else first
         assert first is not None
         return first
+
+    def apply(self) -> None:
+        """Moves the tuned parameters, whose gradients are there."""
+        self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         """See Update."""

@@ -1,10 +1,12 @@
 """A method is a selector, a schedule for selecting again, and an update; each file of this folder is one method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import torch
 from annotated_types import Ge, Gt, Le
+from torch import Tensor
 
 from lmsa_bench.control.selectors import Selector
 from lmsa_bench.control.state_views import StateView
@@ -39,16 +41,18 @@ class Named:
 
 @dataclass(frozen=True)
 class Every:
-    """Selects at step 0, and again every ``count`` steps or epochs (None: never again)."""
+    """Selects at step 0, and again every ``count`` steps or epochs (None: never again), ``times`` in all if given."""
 
     count: int | None = None
     unit: Literal["steps", "epochs"] = "epochs"
+    times: int | None = None
 
     def due(self, step: int, steps_per_epoch: int) -> bool:
         """Whether layers are selected before this step; steps are counted from 0 over all epochs."""
         if self.count is None:
             return step == 0
-        return step % (self.count * (1 if self.unit == "steps" else steps_per_epoch)) == 0
+        done, left = divmod(step, self.count * (1 if self.unit == "steps" else steps_per_epoch))
+        return left == 0 and (self.times is None or done < self.times)
 
     def missed(self, epochs: int, steps_per_epoch: int) -> str | None:
         """A remark if layers are never selected again in a training of this length, else None."""
@@ -58,6 +62,13 @@ class Every:
         return f"its schedule never came due: {length} {self.unit}, every {self.count} {self.unit}"
 
 
+Values = Mapping[str, Tensor]  # of parameters, by name
+
+
+def as_it_is(model: LayeredModel, draw: torch.Generator) -> None:
+    """Leaves the model unchanged: θ_n is all that the model says."""
+
+
 @dataclass(frozen=True)
 class Method:
     """Selector x update, and when to select again; ``update`` is None if nothing is trained."""
@@ -65,4 +76,7 @@ class Method:
     select: Selector
     update: Callable[[LayeredModel], Update] | None
     every: Every = Every()
-    rest: bool = False  # also tune the parameters that are in no θ_n
+    rest: bool = False  # also tune the parameters that are in no θ_n, while all layers are tuned
+    prepare: Callable[[LayeredModel, torch.Generator], None] = as_it_is  # says what θ_n is: a part, or new parameters
+    # From the parameters before training and those of the best epoch, values that validation judges as one more epoch.
+    finish: Callable[[Values, Values], Iterator[Values]] | None = None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lmsa_bench.download import checksum, fetch
 from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.models.layered import head_of
 
 MAX_SHOWN = 3  # keys named in an error message
 MAX_NESTING = 3  # levels of {"state_dict": ...} around a state dict; in a hostile file a dict can contain itself
@@ -165,12 +166,6 @@ def load(net: nn.Module, path: Path, new_head: bool) -> bool:
         raise UserError(f"weights {path}: not finite, or not of the model's type: {_listed('', invalid)}")
     net.load_state_dict(current | state)
     return fits
-
-
-def head_of(net: nn.Module) -> str:
-    """The name of the classifier: the last nn.Linear."""
-    names: list[str] = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    return names[-1]
 
 
 def unpack(path: Path, device: torch.device | str = "cpu") -> Any:

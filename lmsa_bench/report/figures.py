@@ -158,6 +158,7 @@ FIGURES = {
     "layers": Drawing(layer_figures.layers),
     "criteria": Drawing(layer_figures.criteria),
     "fidelity": Drawing(layer_figures.fidelities),
+    "regret_cost": Drawing(layer_figures.regret_against_cost),
     "curves": Drawing(training_figures.curves, "every epoch"),
     "ablation": Drawing(training_figures.ablation),
     "rho": Drawing(training_figures.rho),

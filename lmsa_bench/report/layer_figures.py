@@ -164,3 +164,47 @@ def fidelities(report: Report) -> "Figure | None":
         one.set_axisbelow(True)
     flat[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
+
+
+def regret_against_cost(report: Report) -> "Figure | None":
+    """What each criterion loses against the best layer, beside what it costs; those that none beats on both, joined."""
+    if report.measures is None:
+        return None
+    found = fidelity.fidelity(report.measures)
+    regrets = {name: found.means[name, fidelity.OVERALL].regret for name in found.costs if _overall(found, name)}
+    if not regrets:
+        return None
+    (n,) = {cell.n for cell in regrets.values()}
+    title = (
+        f"{report.suite}: test accuracy lost against the best single layer, mean and 95 % t interval, n = {n}\n"
+        "joined: none is both cheaper and better; dashed: a layer drawn at random"
+    )
+    figure, axes = panels(title, 1, 1, (8.0, 5.0))
+    one = axes[0][0]
+    front, best = [], float("inf")
+    for name in sorted(regrets, key=lambda name: (found.costs[name], regrets[name].mean)):
+        cell, cost = regrets[name], found.costs[name]
+        first = cell.mean < best
+        best = min(best, cell.mean)
+        front += [(cost, 100 * cell.mean)] * first
+        colour = COLOURS[3] if first else COLOURS[0]
+        half = 100 * half_width(cell.interval)
+        one.errorbar(cost, 100 * cell.mean, yerr=half, fmt="o", color=colour, capsize=2.5, markersize=5, linewidth=1)
+        one.annotate(name, (cost, 100 * cell.mean), (5, 4), textcoords="offset points", fontsize=7)
+    one.plot(*zip(*front, strict=True), color=COLOURS[3], linewidth=1, zorder=0)
+    one.axhline(
+        100 * found.means[fidelity.RANDOM, fidelity.OVERALL].regret.mean, color=GREY, linestyle="--", linewidth=1
+    )
+    one.axvline(1, color=GREY, linewidth=0.8)
+    one.set_xscale("symlog", linthresh=0.1)
+    one.set_xlim(left=0)
+    one.set_ylim(bottom=0)
+    one.set_xlabel("Cost of choosing (epochs of tuning all layers, in FLOPs)")
+    one.set_ylabel("Regret (points of test accuracy)")
+    one.grid(color="0.92")
+    one.set_axisbelow(True)
+    return figure
+
+
+def _overall(found: fidelity.Fidelity, name: str) -> bool:
+    return (name, fidelity.OVERALL) in found.means

@@ -3,9 +3,8 @@
 import csv
 import io
 import json
-import math
+import textwrap
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +15,11 @@ from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.analysis.text import aligned
 from lmsa_bench.errors import UserError, printable
+from lmsa_bench.report import answer
+from lmsa_bench.report.document import BUDGET, document, named_layers
 
 FORMATS = ("table", "json", "csv", "latex", "parquet")
-BUDGET = "The validation images choose epochs and hyper-parameters, so they count in the label budget."
+WIDTH = 120  # of a line of sentences, in characters
 
 
 def render(report: Report, form: str) -> bytes:
@@ -27,7 +28,7 @@ def render(report: Report, form: str) -> bytes:
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(_records(report)), buffer)
         return buffer.getvalue()
-    makers = {"table": _text, "json": _json, "csv": _csv, "latex": _latex}
+    makers = {"table": _text, "json": document, "csv": _csv, "latex": _latex}
     if form not in makers:
         raise UserError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
     return printable(makers[form](report)).encode()
@@ -41,17 +42,6 @@ def percent(cell: Cell) -> str:
     if cell.mean is not None and cell.interval is not None:
         value += f" ± {100 * cell.interval.half_width:.1f}"
     return value + (f" ({cell.n}/{cell.seeds} seeds)" if cell.n < cell.seeds else "")
-
-
-def named_layers(layers: tuple[int, ...]) -> str:
-    """Layer numbers with runs of neighbours drawn together: 0-2,5."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ",".join(f"{run[0]}-{run[-1]}" if run[1:] else str(run[0]) for run in runs) or "none"
 
 
 def statistic_lines(statistics: Statistics) -> list[str]:
@@ -77,7 +67,8 @@ def _text(report: Report) -> str:
 def _table_lines(report: Report) -> list[str]:
     ranks = report.statistics.average_ranks
     best = {task: report.best(task) for task in report.tasks}
-    lines = [report.title, ""]
+    lines = [report.title, "", *(textwrap.fill(sentence, WIDTH) for sentence in report.headline)]
+    lines += [""] * bool(report.headline)
     lines += aligned(
         [["method", *report.tasks, "average rank"]]
         + [
@@ -91,8 +82,16 @@ def _table_lines(report: Report) -> list[str]:
     lines += _remarks(report)
     if report.statistics.left_out:
         lines.append(f"Not ranked, since not every method has a result there: {', '.join(report.statistics.left_out)}.")
+    lines += answer.lines(report)
+    if report.verdicts is not None and (gaps := answer.differences(report)):
+        lines += ["", *gaps]
     if ranks:
-        lines += ["", *statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
+        tests = [*statistic_lines(report.statistics), f"Verdict: {report.statistics.verdict()}."]
+        lines += [
+            "",
+            "For comparison with papers: Friedman's test over tasks, and Nemenyi's critical difference",
+            *tests,
+        ]
     if report.blocked is not None and (tests := statistic_lines(report.blocked)):
         lines += [
             "",
@@ -101,14 +100,14 @@ def _table_lines(report: Report) -> list[str]:
             *tests,
             f"Verdict: {report.blocked.verdict('(task, seed) pair')}.",
         ]
-    if report.differences:
-        lines += ["", *_difference_lines(report)]
     if any(cell.selected for cell in report.cells.values()):
         lines += ["", "Hyper-parameters selected by validation (! at an end of its grid)", ""]
         lines += aligned(
             [["method", *report.tasks]]
             + [[row] + [_selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
         )
+    if tried := answer.budgets(report):
+        lines += ["", *tried]
     if any(cell.layers for cell in report.cells.values()):
         lines += ["", "Layers tuned at the best epoch (the most frequent choice and its share of the trials)", ""]
         lines += aligned(
@@ -138,23 +137,6 @@ def _remarks(report: Report) -> list[str]:
             n = sum(counts.values())
             lines.append(f"{row} on {', '.join(counts)}: {n} trial{'s' * (n > 1)}: {remark}.")
     return lines
-
-
-def _difference_lines(report: Report) -> list[str]:
-    found = {(d.row, d.task): d for d in report.differences}
-    best = next(iter(report.statistics.average_ranks))
-    rows = [row for row in report.order if any((row, task) in found for task in report.tasks)]
-    table = [[f"{best} minus", *report.tasks]]
-    for row in rows:
-        shown = [row]
-        for task in report.tasks:
-            d = found.get((row, task))
-            half = f" ± {100 * d.interval.half_width:.1f}" if d and d.interval else ""
-            clear = "!" if d and d.interval and (d.interval.low > 0 or d.interval.high < 0) else " "
-            shown.append(f"{100 * d.mean:+.1f}{half}{clear}" if d else "-")
-        table.append(shown)
-    head = "Differences in points, paired by seed, with 95 % intervals (! excludes zero; not corrected for many tests)"
-    return [head, "", *aligned(table)]
 
 
 def _variant_table(report: Report) -> list[list[str]]:
@@ -188,57 +170,6 @@ def _most_frequent(cell: Cell) -> str:
         return "-"
     layers, count = max(cell.layers.items(), key=lambda item: (item[1], item[0]))
     return f"{named_layers(layers)} ({count}/{sum(cell.layers.values())})"
-
-
-def _cell_json(cell: Cell) -> dict[str, Any]:
-    return {
-        "mean": cell.mean,
-        "n": cell.n,
-        "interval": cell.interval,
-        "selected": cell.selected,
-        "seeds": cell.seeds,
-        "accuracies": cell.accuracies,
-        "variants": cell.variants,
-        "layers": {named_layers(layers): count for layers, count in cell.layers.items()},
-        "diverged": cell.diverged,
-        "failed": cell.failed,
-        "missing": cell.missing,
-        "codes": cell.codes,
-        "remarks": cell.remarks,
-        "tried": cell.tried,
-        "edges": cell.edges,
-    }
-
-
-def _statistics_json(statistics: Statistics) -> dict[str, Any]:
-    found = asdict(statistics) | {"separable": [pair._asdict() for pair in statistics.separable]}
-    if statistics.f is not None and math.isinf(statistics.f):
-        found["f"] = None  # JSON has no infinity; f_p is 0 there
-    return found
-
-
-def _json(report: Report) -> str:
-    document = {
-        "suite": report.suite,
-        "part": report.part,
-        "notes": report.notes,
-        "rows": [
-            {
-                "method": row,
-                "average_rank": report.statistics.average_ranks.get(row),
-                "tasks": {task: _cell_json(report.cells[row, task]) for task in report.tasks},
-            }
-            for row in report.order
-        ],
-        "statistics": _statistics_json(report.statistics)
-        | {
-            "verdict": report.statistics.verdict(),
-            "blocked": _statistics_json(report.blocked) if report.blocked is not None else None,
-            "differences": [difference._asdict() for difference in report.differences],
-        },
-        "label_budget": BUDGET,
-    } | {section.name: section.document for section in report.sections}
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
 def _records(report: Report) -> list[dict[str, Any]]:

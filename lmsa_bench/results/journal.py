@@ -9,14 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.object_store import PATIENCE, Storage, is_uri
 from lmsa_bench.results import reading
 from lmsa_bench.results.table import Entry, frame, rows
+from lmsa_bench.trial.outcomes import Outcomes
 from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, canonical
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ FORMAT = 1  # of the results folder
 MARKER = "lmsa_bench.json"
 # A trial's files in the order in which an object store gets or loses them: records before the checkpoint of their
 # epoch, and a checkpoint is removed once the result is there.
-FILES = ("trial.json", "records.jsonl", ERROR, "result.json", "checkpoint.pt")
+OUTCOMES, MARGINS = "outcomes.bin", "margins.bin"  # see trial.outcomes
+FILES = ("trial.json", "records.jsonl", ERROR, OUTCOMES, MARGINS, "result.json", "checkpoint.pt")
 # All that is pulled from an object store, whose names could lead anywhere.
 PULLED = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json|code/\w+\.json", re.ASCII)
 DEFAULT_RESULTS = "results"  # in the current folder
@@ -83,9 +87,15 @@ class Journal:
         kept = [r for r in self.records(record.trial) if r.epoch < record.epoch]
         write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
 
-    def finish(self, result: TrialResult) -> None:
+    def finish(self, result: TrialResult, outcomes: Outcomes | None = None) -> None:
         """Writes how a trial ended; after this it is never run again, unless it failed."""
         _refuse_unreadable(result)
+        kept = outcomes or Outcomes(b"")
+        for name, content in ((OUTCOMES, kept.correct), (MARGINS, kept.margins)):
+            if content:
+                write_whole(self.trials / result.trial / name, content, durable=True)
+            else:
+                (self.trials / result.trial / name).unlink(missing_ok=True)
         write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
 
     def forget(self, trial_id: str, code: str) -> None:
@@ -218,7 +228,12 @@ class Journal:
         with self._damaged(trial_id):
             if trial is None:
                 raise ValueError("it has no trial.json")
-            return reading.whole(trial, records, result)
+            return reading.whole(trial, records, result, self._bytes(trial_id, OUTCOMES))
+
+    def margins(self, trial_id: str) -> NDArray[np.float16] | None:
+        """The margins of a trial's logits (images,), None where they were not kept; see trial.outcomes."""
+        found = self._bytes(trial_id, MARGINS)
+        return None if found is None else np.frombuffer(found, "<f2")
 
     def stamp(self, trial_id: str) -> str:
         """A text that changes whenever a trial's records or result do; nothing is read for it."""
@@ -253,11 +268,14 @@ class Journal:
                 return True
         return self._protocols[name] == PROTOCOL
 
-    def _lines(self, trial_id: str, name: str) -> list[bytes]:
+    def _bytes(self, trial_id: str, name: str) -> bytes | None:
         try:
-            return (self.trials / trial_id / name).read_bytes().splitlines()
+            return (self.trials / trial_id / name).read_bytes()
         except FileNotFoundError:
-            return []
+            return None
+
+    def _lines(self, trial_id: str, name: str) -> list[bytes]:
+        return (self._bytes(trial_id, name) or b"").splitlines()
 
     def _one(self, kind: type[T], trial_id: str, name: str) -> T | None:
         """The only line of a trial's file, None where there is no file."""

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmsa_bench.errors import one_line
 from lmsa_bench.results.table import Entry
+from lmsa_bench.trial.outcomes import check
 from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult
 
 T = TypeVar("T", bound=Trial | EpochRecord | TrialResult)
@@ -48,8 +49,8 @@ def records(texts: Iterable[bytes | str], trial_id: str, place: str) -> list[Epo
     return found
 
 
-def whole(trial: Trial, epochs: list[EpochRecord], result: TrialResult | None) -> Entry:
-    """All that is known of a trial; raises ValueError where its records do not lead to its result."""
+def whole(trial: Trial, epochs: list[EpochRecord], result: TrialResult | None, outcomes: bytes | None = None) -> Entry:
+    """All that is known of a trial; raises ValueError where records or outcomes do not lead to its result."""
     if result is not None and result.status == "finished":
         for record in epochs:
             losses = {name: getattr(record, name) for name in LOSSES}
@@ -57,7 +58,10 @@ def whole(trial: Trial, epochs: list[EpochRecord], result: TrialResult | None) -
             for name, value in values:
                 if value is not None and not math.isfinite(value):
                     raise ValueError(f"epoch {record.epoch}: {name}: {value}, though the trial has finished")
-    return Entry(trial, epochs, result)
+    known = outcomes if result is not None and result.status == "finished" else None
+    if known is not None and result is not None:
+        check(known, result.test_size, result.test_accuracy)
+    return Entry(trial, epochs, result, known)
 
 
 def protocol_of(text: bytes | str) -> int:

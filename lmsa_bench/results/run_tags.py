@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -53,7 +54,7 @@ def suite_tag(suite_name: str) -> str:
 
 def tags(entry: Entry, suite_name: str) -> dict[str, str]:
     """All that a trial's folder holds, for people and to be read back by ``entry_of``."""
-    trial, records, result = entry
+    trial, records, result, outcomes = entry
     best = [r.layers for r in records if result is not None and r.epoch == result.best_epoch]
     facts = result.provenance if result is not None else {}
     return {
@@ -64,6 +65,7 @@ def tags(entry: Entry, suite_name: str) -> dict[str, str]:
         **_split("lmsa.trial", canonical(trial.to_json())),
         **_split("lmsa.records", canonical([asdict(record) for record in records])),
         **_split("lmsa.result", canonical(asdict(result) if result is not None else None)),
+        **_split("lmsa.outcomes", canonical(None if outcomes is None else b64encode(outcomes).decode())),
     }
 
 
@@ -77,12 +79,14 @@ def entry_of(tags: dict[str, str]) -> Entry | None:
     key = tags.get(KEY, "")
     try:
         trial, raw, result = (_join(name, tags) for name in ("lmsa.trial", "lmsa.records", "lmsa.result"))
+        outcomes = _join("lmsa.outcomes", tags) if "lmsa.outcomes.0" in tags else None  # of a run of an older version
         if reading.protocol_of(canonical(trial)) != PROTOCOL:
             return None
         return reading.whole(
             reading.parse(Trial, canonical(trial), key, "lmsa.trial"),
             reading.records(map(canonical, raw), key, "lmsa.records"),
             None if result is None else reading.parse(TrialResult, canonical(result), key, "lmsa.result"),
+            None if outcomes is None else b64decode(outcomes, validate=True),
         )
     except (ValueError, TypeError, RecursionError) as error:
         name = tags.get("mlflow.runName", "")
@@ -150,11 +154,12 @@ def is_current(tags: dict[str, str], status: str, ours: Entry) -> bool:
 
 def _numbers(entry: Entry) -> str:
     """What a trial's run anew gives again; as text, in which nan equals itself."""
-    trial, records, result = entry
+    trial, records, result, outcomes = entry
     assert result is not None
     data = {name: result.provenance.get(name) for name in ("data", "source", "trial_code")}
     timeless: list[Mapping[str, Any]] = [asdict(replace(record, seconds=0.0, time=0.0)) for record in records]
-    return canonical([trial.to_json(), timeless, asdict(replace(result, seconds=0.0, provenance=data))])
+    known = None if outcomes is None else outcomes.hex()
+    return canonical([trial.to_json(), timeless, asdict(replace(result, seconds=0.0, provenance=data)), known])
 
 
 def _split(name: str, text: str) -> dict[str, str]:

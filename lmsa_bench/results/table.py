@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -37,7 +37,9 @@ def _columns(kind: type[Trial] | type[EpochRecord] | type[TrialResult]) -> dict[
 # each row. What a trial's end has in common with its best epoch, such as test figures, is in that epoch's row.
 _TRIAL, _EPOCH = _columns(Trial), _columns(EpochRecord)
 _END = {name: kind for name, kind in _columns(TrialResult).items() if name not in _EPOCH}
-SCHEMA = pa.schema([*({"trial": pa.string(), "configuration": pa.string()} | _TRIAL | _EPOCH | _END).items()])
+# So are its outcomes, packed as in trial.outcomes; null where they were not kept.
+_ALL = {"trial": pa.string(), "configuration": pa.string()} | _TRIAL | _EPOCH | _END | {"outcomes": pa.binary()}
+SCHEMA = pa.schema([*_ALL.items()])
 
 
 class Entry(NamedTuple):
@@ -46,12 +48,13 @@ class Entry(NamedTuple):
     trial: Trial
     records: list[EpochRecord]
     result: TrialResult | None
+    outcomes: bytes | None = None  # of a trial that has finished: see trial.outcomes
 
 
 def rows(entries: Iterable[Entry]) -> pa.Table:
     """One table of all epochs of these trials, in a fixed order; a trial that ended without an epoch has one row."""
     columns: list[dict[str, Any]] = []
-    for trial, records, result in sorted(entries, key=lambda entry: entry.trial.id):
+    for trial, records, result, outcomes in sorted(entries, key=lambda entry: entry.trial.id):
         shared = {"trial": trial.id, "configuration": trial.configuration} | _plain(trial, _TRIAL)
         if result is not None:
             shared |= _plain(result, _END)
@@ -62,13 +65,14 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
                 row |= _plain(record, _EPOCH)
                 if result is not None and record.epoch == result.best_epoch:
                     row |= {"test_loss": result.test_loss, "test_accuracy": result.test_accuracy}
+                    row["outcomes"] = outcomes
             columns.append(row)
     return pa.Table.from_pylist(columns, schema=SCHEMA)
 
 
 def _plain(one: Trial | EpochRecord | TrialResult, names: Iterable[str]) -> dict[str, Any]:
-    values = asdict(one)
-    return {name: canonical(values[name]) if isinstance(values[name], dict) else values[name] for name in names}
+    values = {name: getattr(one, name) for name in names}
+    return {name: canonical(value) if isinstance(value, dict) else value for name, value in values.items()}
 
 
 def frame(table: pa.Table) -> "pd.DataFrame":

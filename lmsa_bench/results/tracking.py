@@ -157,7 +157,7 @@ class ResultStore:
         from mlflow.entities import Metric, Param, RunTag
 
         client, experiment = self._connected()
-        trial, records, result = entry
+        trial, records, result, _ = entry
         tags, status = run_tags.tags(entry, suite_name), run_tags.run_status(result)
         if run is not None and run_tags.is_beyond_repair(run.data.tags, run.data.metrics, run.data.params, entry):
             client.delete_run(run.info.run_id)  # its metrics would go on beside ours

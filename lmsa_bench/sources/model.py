@@ -1,12 +1,13 @@
 """A source model: trained, or made of published weights, once; kept by the fingerprint of what decides it."""
 
+import copy
 import hashlib
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,21 @@ class SourceFacts:
 class SourceModel:
     """The source model of a task below a data root; tasks whose fingerprints are equal share it.
 
-    ``seed`` matters where the source model is trained on the task's own tuning images. With an object store the
+    ``seed`` matters where each seed has a source model of its own (Source.each), or one that is trained on the task's
+    own tuning images; seed 0's is the one that all seeds share otherwise. With an object store the
     file, or the checkpoint of its training, is pulled from there and pushed there.
     """
 
     def __init__(self, task: Task, root: Path, seed: int = 0, storage: Storage | None = None) -> None:
         self.task, self.root, self.seed, self.storage = task, root, seed, storage
+        trained = task.source.weights == "pretrain"
+        self.draw = seed if trained and task.source.each else 0  # what it is trained from: its weights and batches
 
     @property
     def group(self) -> tuple[Any, ...]:
         """Equal for tasks that share a source model, before any of their data is looked at."""
         source = self.task.source
-        own = (self.task.name, self.seed) if source.on_tuning else ()
+        own = (self.task.name, self.seed) if source.on_tuning else (self.draw,) if self.draw else ()
         return (
             self.task.model,
             self.task.classes,
@@ -101,6 +105,7 @@ class SourceModel:
         parts += [source.data, source.epochs, source.lr]
         if source.weights == "pretrain":
             parts += [_content(self._training_set()) if source.fingerprint is None else source.fingerprint(root)]
+            parts += [self.draw] if self.draw else []
         else:
             parts += [checksum(weights.obtain(task.model, source.weights, root), "sha256")]
             parts += [[stage.tune, stage.epochs, stage.lr] for stage in source.stages]
@@ -145,25 +150,37 @@ class SourceModel:
         if self.storage is not None:
             self.storage.push(self.path, f"sources/{self.path.name}")
             self.storage.remove(self._checkpoint_name, self.training_folder / checkpoint.NAME)
+        return self._facts(found["accuracy"])
+
+    def facts(self) -> SourceFacts | None:
+        """What is known of the source model where ``ensure`` would have nothing to do, else None; raises UserError."""
+        if not self.path.exists():
+            return None
+        accuracy = read(self.path, torch.device("cpu"))["accuracy"]
+        return None if accuracy is None and self.task.source.holdout is not None else self._facts(accuracy)
+
+    def _facts(self, accuracy: float | None) -> SourceFacts:
         source = self.task.source
         trained_on = source_data(source, self.root) if reads_data(source) else None
         return SourceFacts(
             self.task.fingerprint(self.root),
             self.fingerprint,
-            found["accuracy"],
+            accuracy,
             trained_on,
-            self.seed if source.on_tuning and source.weights != "pretrain" else None,
+            self.seed if source.on_tuning and source.weights != "pretrain" else self.draw if source.each else None,
             code_of_source(self.task.model),
         )
 
     def load(self, device: torch.device) -> LayeredModel:
-        """The source model, which ``ensure`` has made; raises UserError where its file is damaged."""
-        model = self._build()
+        """A copy of the source model, which ``ensure`` has made; raises UserError where its file is damaged."""
+        task = self.task
         try:
-            model.source.load_state_dict(read(self.path, device)["state"])
-        except (RuntimeError, AttributeError, TypeError) as error:
-            raise UserError(f"source model {self.path}: does not fit ({one_line(error)}); {REMEDY}") from None
-        return model.to(device).eval()
+            stat = self.path.stat()
+            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            version = (0, 0, 0)  # reading it says why
+        loaded = _loaded(self.path, version, task.model, task.classes, task.input_shape)
+        return copy.deepcopy(loaded).to(device).eval()
 
     def pull(self) -> None:
         """Pulls the source model from the object store, or the checkpoint of its training."""
@@ -201,14 +218,14 @@ class SourceModel:
             own = source.on_tuning and source.weights != "pretrain"
             images = task.splits(self.root, task.variants[0], self.seed).train if own else self._training_set()
             samples = Samples(images, task.transform if own else source.transform, device)
-            training = Training(self.training_folder, alive, model, samples, self.seed if own else 0, source.data)
+            training = Training(
+                self.training_folder, alive, model, samples, self.seed if own else self.draw, source.data
+            )
             training.run(stages)
         return model.eval()
 
     def _build(self) -> LayeredModel:
-        with torch.random.fork_rng():
-            torch.manual_seed(derive(0, "source", self.task.model))
-            return MODELS.get(self.task.model)(self.task.classes, self.task.input_shape)
+        return _built(self.task.model, self.task.classes, self.task.input_shape, self.draw)
 
     def _training_set(self) -> Split:
         if self.task.source.load is None:
@@ -227,6 +244,26 @@ class SourceModel:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         write_whole(self.path, buffer.getvalue(), durable=True)
+
+
+def _built(model: str, classes: int, shape: tuple[int, int, int], draw: int = 0) -> LayeredModel:
+    """The network with its first weights, which are the same for all source models of these sizes and this draw."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(draw, "source", model))
+        return MODELS.get(model)(classes, shape)
+
+
+@lru_cache(maxsize=2)  # a worker's trials come by task
+def _loaded(
+    path: Path, version: tuple[int, ...], model: str, classes: int, shape: tuple[int, int, int]
+) -> LayeredModel:
+    """The source model of this version of its file, which nobody may change."""
+    found = _built(model, classes, shape)
+    try:
+        found.source.load_state_dict(read(path, torch.device("cpu"))["state"])
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(f"source model {path}: does not fit ({one_line(error)}); {REMEDY}") from None
+    return found
 
 
 def read(path: Path, device: torch.device) -> dict[str, Any]:

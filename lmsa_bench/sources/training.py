@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from lmsa_bench.control.trajectory import cross_entropy
-from lmsa_bench.models import LayeredModel, weights
+from lmsa_bench.models import LayeredModel
+from lmsa_bench.models.layered import head_of
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Stage
 from lmsa_bench.trial import checkpoint
@@ -58,7 +59,7 @@ class Training:
 
     def _probe(self, number: int, stage: Stage, left: dict[str, Any] | None) -> None:
         """The same on the classifier alone, whose inputs are computed once."""
-        head = self.model.source.get_submodule(weights.head_of(self.model.source))
+        head = self.model.source.get_submodule(head_of(self.model.source))
         features = self._features(head)
 
         def take(indices: Tensor) -> tuple[Tensor, Tensor]:

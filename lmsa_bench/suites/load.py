@@ -3,20 +3,21 @@
 import hashlib
 import inspect
 import itertools
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Gt, Le
 from pydantic import StringConstraints
 
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
-from lmsa_bench.models import MODELS
 from lmsa_bench.models.weights import content_of
+from lmsa_bench.suites import grid
+from lmsa_bench.suites.grid import MOST_TRIALS
 from lmsa_bench.suites.plugins import import_plugin, located
+from lmsa_bench.suites.rehearsal import hints_of, rehearsed, shape_of
 from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
 from lmsa_bench.suites.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
@@ -24,7 +25,6 @@ from lmsa_bench.tasks.task import Task, Variants
 from lmsa_bench.trial.spec import Int64, Trial, Value, canonical
 
 CONFIGS = (Path(__file__).parents[1] / "tune_configs").resolve()  # in a checkout a link to the folder at the top
-MOST_TRIALS = 100_000
 MOST_SEEDS = 10_000
 MOST_SECONDS = 10_000_000  # of a timeout
 
@@ -44,6 +44,9 @@ _SUITE: dict[str, Any] = {
     "resources": (dict[str, Any], {}),
     "task_options": (dict[str, dict[str, Any]], {}),
     "weights": (dict[str, str], {}),
+    "sources": (Literal["one", "each"], "each"),  # where source models are trained here; given weights are one
+    "logit_margins": (bool, False),  # keep how far each test image is from a mistake
+    "margin": (Annotated[NonNegative, Le(100)], 1.0),  # of practical equivalence, in points of accuracy
 }
 _ROW: dict[str, Any] = {
     "method": (str, None),
@@ -93,7 +96,12 @@ def load(name: str, seeds: int | None = None) -> Suite:
             )
             if name in [row.name for row in rows]:
                 raise UserError(f"{at}: there is another row {name!r}; name this one otherwise")
-            rows.append(Row(name, ranked, averaged, frozenset(t.configuration for t in some), each, fields["truth"]))
+            names = [task.name for task, _, _ in tasks]
+            start = grid.starts(METHODS.get(method), fields["grid"], fields["task_grids"], names)
+            if split := {axis for _, axis in start} & {axis for axis, _ in each}:
+                raise UserError(f"{at}.each: {', '.join(sorted(split))}: an extended grid has no rows of its own")
+            ids = frozenset(t.configuration for t in some)
+            rows.append(Row(name, ranked, averaged, ids, each, fields["truth"], start))
         if len(own) <= most:
             trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
         if len(own) > most or len(trials) > MOST_TRIALS:
@@ -110,6 +118,7 @@ def load(name: str, seeds: int | None = None) -> Suite:
         hashlib.sha256(canonical(raw).encode()).hexdigest()[:16],
         tuple(dict.fromkeys(raw["figures"])),
         str(path),
+        margin=raw["margin"] / 100,
     )
 
 
@@ -157,7 +166,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
         options = _options(factory, suite["task_options"].get(name, {}), where)
         with located(where):
             task = build(name, options)
-            MODELS.get(task.model)
+            shape_of(task)
             refuse_empty(task.variants, "its list of variants")
         source = suite["weights"].get(task.model, task.source.weights)
         file = source if source in ("pretrain", "hub") else str((path.parent / os.path.expanduser(source)).resolve())
@@ -172,7 +181,7 @@ def _tasks(suite: Mapping[str, Any], path: Path) -> list[tuple[Task, dict[str, A
 
 def _options(factory: Callable[..., Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The complete options of a task's factory, each of its type; raises UserError."""
-    parameters, hints = inspect.signature(factory).parameters, get_type_hints(factory, include_extras=True)
+    parameters, hints = inspect.signature(factory).parameters, hints_of(factory, where)
     for name in given:
         if name not in parameters:
             raise UserError(f"{where}: unknown option {name!r}: {nearest(name, parameters)}")
@@ -206,11 +215,10 @@ def _trials(
         if fields["tasks"] is not None and task.name not in fields["tasks"]:
             continue
         own = fields["task_grids"].get(task.name, {})
-        for hparams in _grid(
+        for hparams in grid.combinations(
             factory, fields["grid"] | own, f"{where}.task_grids.{task.name}" if own else f"{where}.grid"
         ):
-            with located(f"{where}: {name}"):
-                trains = factory(**hparams).update is not None
+            trains = rehearsed(factory, hparams, task, f"{where}: {name}").update is not None
             for variant in task.variants:
                 yield Trial(
                     task.name,
@@ -224,29 +232,6 @@ def _trials(
                     options=options | ({variants: [variant]} if variants else {}),
                     weights=task.source.weights,
                     weights_sha256=content_of(task.source.weights),
+                    sources=suite["sources"] if task.source.weights == "pretrain" else "one",
+                    logit_margins=suite["logit_margins"],
                 )
-
-
-def _grid(factory: Callable[..., Any], grid: Mapping[str, Any], where: str) -> Iterator[dict[str, Value]]:
-    """Every combination of the values, each a full set of the factory's hyper-parameters."""
-    parameters, hints = inspect.signature(factory).parameters, get_type_hints(factory, include_extras=True)
-    for name in grid:
-        if name not in parameters:
-            raise UserError(
-                f"{where}: {factory.__name__} has no hyper-parameter {name!r}: {nearest(str(name), parameters)}"
-            )
-    axes = []
-    for name, parameter in parameters.items():
-        if name not in grid:
-            if parameter.default is inspect.Parameter.empty:
-                raise UserError(f"{where}: {factory.__name__} needs a value of {name!r}")
-            axes.append([parameter.default])
-            continue
-        values = grid[name] if isinstance(grid[name], list) else [grid[name]]
-        refuse_empty(values, f"{where}.{name}")
-        checked = [check(value, hints[name], f"{where}.{name}") for value in values]
-        axes.append(list(dict.fromkeys(checked)))
-    if math.prod(map(len, axes)) > MOST_TRIALS:
-        raise UserError(f"{where}: has more than {MOST_TRIALS} combinations; make it smaller")
-    for values in itertools.product(*axes):
-        yield dict(zip(parameters, values, strict=True))

@@ -1,17 +1,21 @@
 """Runs a suite's trials on Ray, and prints its ranked table:  python -m lmsa_bench.sweep [SUITE]"""
 
 import argparse
+import importlib
 import os
 import shlex
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.codes import footnotes
+from lmsa_bench.analysis.grids import reached
+from lmsa_bench.analysis.sequential import Look, Standing, looks
 from lmsa_bench.atomic import drop_scratch
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.local import Failure, Place
@@ -24,6 +28,7 @@ from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import plan, start
 from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.publisher import Publisher
+from lmsa_bench.sweep.until import Steps, run_in_steps
 from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
@@ -58,19 +63,27 @@ def run_on_ray(
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
     start.set_environment(cluster.address)
-    from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
+    from lmsa_bench.sweep.cluster import connected, warm_up  # Ray takes seconds, and most mistakes show before
     from lmsa_bench.sweep.job import Job, Orders
 
     journal = place.journal
-    alone = last.enter_context(tuning.cluster(cluster.address, cluster.cpus))
+    imports = threading.Thread(target=importlib.import_module, args=("lmsa_bench.sweep.tuning",))
+    imports.start()  # while Ray's processes start
+    alone = last.enter_context(connected(cluster.address, cluster.cpus))
+    from lmsa_bench.sweep import nodes
+
+    at_once = nodes.slots(suite.cpus, suite.gpus)
+    if alone and not suite.gpus:
+        warm_up(min(at_once, len(pending)), suite.cpus)
+    imports.join()
+    from lmsa_bench.sweep import tuning, workers
+
     nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": place.data})
-    tasks, at_once = len({trial.task for trial in pending}), nodes.slots(suite.cpus, suite.gpus)
     if not at_once:
         takes = f"a trial takes {suite.cpus:g} CPUs and {suite.gpus:g} GPUs"
         if alone:
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
-    print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
     facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
     for trial in pending:
@@ -83,7 +96,7 @@ def run_on_ray(
         else:
             lines[own.judgement(task_of(trial))] = None
             jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
-    print("\n".join(lines), flush=True)
+    print("\n".join([*lines, f"{len(jobs)} trials, {at_once or 1} at a time"]), flush=True)
     tuning.fit(jobs, journal, cluster.asha, progress)
 
 
@@ -111,7 +124,14 @@ def run(
         progress.close()
 
 
-def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, trouble: str | None) -> int:
+def conclude(
+    suite: Suite,
+    journal: Journal,
+    store: ResultStore,
+    fresh: bool,
+    trouble: str | None,
+    standing: Standing | None = None,
+) -> int:
     """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is."""
     journal.refresh()
     results = {trial.id: journal.result(trial.id) for trial in suite.trials}
@@ -123,7 +143,7 @@ def conclude(suite: Suite, journal: Journal, store: ResultStore, fresh: bool, tr
         print(f"and {len(failed) - MOST_FAILURES} more failed trials")
     if len(failed) + missing < len(results) or not results:
         table = journal.table()
-        found = report(suite, table, footnotes(suite, table))
+        found = report(suite, table, footnotes(suite, table), standing)
         write(found, journal, anew=fresh)
         print(tables.render(found, "table").decode(), flush=True)
         if trouble is None and not suite.part:
@@ -155,6 +175,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else a SQLite file in the results folder)")
     add("--only", default="", metavar="KEY=VALUE,…", help="a part: task=NAME and method=NAME, each as often as needed")
     add("--seeds", type=int, metavar="N", help="the first N seeds in place of the suite's")
+    add("--until", choices=["decided"], help="add replications, from --seeds on, only where a verdict can still change")
+    add("--margin", type=float, metavar="POINTS", help="differences below it count as equal (default: the suite's)")
+    add("--most", type=int, metavar="N", default=20, help="replications that --until adds up to (default: %(default)s)")
     add("--dry-run", action="store_true", help="print the plan and an estimate of time, and run nothing")
     add(
         "--changed",
@@ -168,6 +191,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--cpus", type=int, help="CPUs of a local Ray (default: all)")
     add("--plain", action="store_true", help="progress in plain lines, also on a terminal")
     options = parser.parse_args(arguments)
+    if options.until and options.asha:
+        parser.error("--asha stops trials early, and --until decides by whole ones")
     if options.local and (options.address or options.asha or options.cpus):
         parser.error("--local runs in this process, where --address, --asha and --cpus mean nothing")
     return options
@@ -189,7 +214,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: expected at least 1")
-    whole = load(options.suite, options.seeds)
+    if options.margin is not None and not 0 <= options.margin <= 100:
+        raise UserError(f"--margin {options.margin:g}: expected 0 to 100 points")
+    whole, planned = load(options.suite, options.seeds), list[Look]()
+    if options.until:
+        first = len({trial.seed for trial in whole.trials})
+        if not 2 <= first <= options.most:
+            raise UserError(f"--until decided: starts at {first} seeds: expected 2 to {options.most} (--most)")
+        whole, planned = load(options.suite, options.most), looks(first, options.most)
+    if options.margin is not None:
+        whole = replace(whole, margin=options.margin / 100)
     figures.check(whole)
     try:
         suite = whole.only(*select(options.only))
@@ -209,24 +243,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite.refuse_missing_weights()
         finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
-    pending = [trial for trial in suite.trials if trial.id not in finished]
+    now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
+    pending = [trial for trial in now.trials if trial.id not in finished]
     pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)
     data = options.data.absolute()
     if options.dry_run:
         slots = 1 if options.local else max(1, int((options.cpus or os.cpu_count() or 1) / (suite.cpus or 1)))
-        print("\n".join(plan.describe(suite, journal, pending, data, slots)))
+        print("\n".join(plan.describe(now, journal, pending, data, slots)))
         return 0
     for trial_id in finished:  # what ended before there was a storage
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     place = Place(journal, data, provenance=provenance.of_process() | {"config": suite.config})
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
-    ids = [trial.id for trial in suite.trials]
+    ids, found = [trial.id for trial in suite.trials], Steps(suite, planned, journal)
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
-        if pending:
-            run(suite, pending, place, cluster, options.plain, last)
+
+        def go(some: list[Trial]) -> None:
+            count = len({trial.setting for trial in some})
+            where = "in this process" if cluster is None else "on Ray, which is starting"
+            print(f"suite {suite.title}: {len(some)} trials of {count} data sets {where}", flush=True)
+            run(suite, some, place, cluster, options.plain, last)
+
+        if found.several:
+            run_in_steps(found.needed, journal, go)
+        elif pending:
+            go(pending)
         else:
             print(f"all {len(suite.trials)} trials are done: nothing to run", flush=True)
+    suite = found.suite
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(suite, journal, store, bool(pending), publisher.trouble)
+    return conclude(suite, journal, store, bool(pending), publisher.trouble, found.standing)

@@ -1,30 +1,28 @@
-"""The driver's side of Ray: a cluster, and a Tune run over trials, whose own state is disposable."""
+"""The driver's side of Ray Tune: a run over trials, whose own state is disposable."""
 
 import errno
 import logging
 import os
-import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from lmsa_bench.atomic import scratch_folder
-from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.errors import UserError
 from lmsa_bench.local import Failure, Place, fail
 from lmsa_bench.results.journal import Journal
-from lmsa_bench.sweep import nodes, start
+from lmsa_bench.sweep import nodes
 from lmsa_bench.sweep.job import Job
 from lmsa_bench.sweep.progress import Progress
-from lmsa_bench.sweep.watch import Watch, over_ray
+from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
@@ -103,32 +101,6 @@ class Ended(tune.Callback):
             self.died[died] = self.silent.pop(trial.trial_id, told)
         except (OSError, *NO_ROOM):
             self.died[died] = "its worker failed, and the reason could not be written"
-
-
-@contextmanager
-def cluster(address: str | None, cpus: int | None) -> Iterator[bool]:
-    """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
-    start.set_environment(address)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if own := start.is_own(address):
-        start.refuse_places()
-        options |= {"num_cpus": cpus, "include_dashboard": False, "address": "local"}
-    elif address is not None:
-        options["address"] = address
-    try:
-        with start.patience():
-            ray.init(**options)
-    except Exception as error:  # noqa: BLE001 - whatever the parts of Ray raise, it has not started
-        place = "does not start on this machine" if own else f"cluster {address or os.environ['RAY_ADDRESS']}"
-        raise UserError(f"Ray {place}: {one_line(error)}") from None
-    # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
-    try:
-        with over_ray():
-            yield own
-    finally:
-        ray.shutdown()
-        signal.signal(signal.SIGTERM, before)
 
 
 def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -> None:

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lmsa_bench.errors import UserError
 from lmsa_bench.registry import Registry
-from lmsa_bench.tasks import cifar, digits, fashion, imagenet
+from lmsa_bench.tasks import cifar, digits, fashion, imagenet, strengths
+from lmsa_bench.tasks.from_folder import folder_task
 from lmsa_bench.tasks.task import Task
+
+__all__ = ["TASKS", "build", "folder_task"]
 
 TASKS = Registry[Task]("task")
 
@@ -20,6 +24,10 @@ TASKS.register(digits.digits_bright_c)
 TASKS.register(digits.digits_permuted)
 TASKS.register(digits.digits_regrouped)
 TASKS.register(digits.digit_pairs_bright)
+TASKS.register(strengths.digits_noise)
+TASKS.register(strengths.digits_dim)
+TASKS.register(strengths.digits_rotated)
+TASKS.register(strengths.digits_swapped)
 TASKS.register(fashion.fashion_c)
 TASKS.register(fashion.fashion_flip)
 TASKS.register(fashion.fashion_super)
@@ -40,4 +48,6 @@ def build(name: str, options: Mapping[str, Any] | None = None, weights: str = ""
     ``weights`` replaces the default origin of its source model (see Source), unless empty.
     """
     task = TASKS.get(name)(**(options or {}))
+    if not isinstance(task, Task):
+        raise UserError(f"{name} returns a value of type {type(task).__name__}, not a Task")
     return replace(task, source=replace(task.source, weights=weights)) if weights else task

@@ -87,6 +87,7 @@ class Source:
     prepare: Callable[[Path], None] = nothing  # writes what load reads to the data root
     fingerprint: Callable[[Path], str] | None = None  # of what load reads; None: its content is hashed
     needs: Needs = field(default_factory=dict)  # what load reads
+    each: bool = False  # one that is trained from random weights is trained for each seed, from that seed's generators
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def _run(trial: Trial, factory: Callable[..., Method], folder: Path) -> Run:
     splits = Splits(_split("train", 40), _split("val", 20), _split("test", 24))
     source = Source("random", None, 0, 0.0)
     task = Task(trial.task, "wrn_10_1", CLASSES, SHAPE, source, lambda *_: splits, nothing, lambda root: "")
-    return Run(trial, task, _model(), factory(**trial.hparams), splits, folder, torch.device("cpu"))
+    facts: dict[str, Value] = {"source_accuracy": 1.0}
+    return Run(trial, task, _model(), factory(**trial.hparams), splits, folder, torch.device("cpu"), facts)
 
 
 def _same(how: str, expected: list[EpochRecord | TrialResult], found: list[EpochRecord | TrialResult]) -> None:

@@ -51,6 +51,27 @@ def code_of(trial: Trial) -> str:
     return hash_of(modules_of(trial))
 
 
+def code_of_states(trial: Trial) -> str:
+    """The same of what makes a trial's samples, and of them its states below any layer."""
+    return _code_of_states(trial.task, canonical(dict(trial.options)))
+
+
+@cache
+def _code_of_states(task: str, options: str) -> str:
+    factories = [TASKS.get(task), MODELS.get(build(task, json.loads(options)).model)]
+    return hash_of(_listing([*map(_start, factories), (PACKAGE / "trial" / "samples.py", OURS)]))
+
+
+def code_of_functions(functions: Iterable[Callable[..., Any]]) -> str:
+    """The same of these functions, which select layers."""
+    return _code_of_files(tuple(dict.fromkeys(map(_start, functions))))
+
+
+@cache
+def _code_of_files(starts: tuple[tuple[Path, Home], ...]) -> str:
+    return hash_of(_listing([*starts, (PACKAGE / "trial" / "selecting.py", OURS)]))
+
+
 def hash_of(modules: Mapping[str, str]) -> str:
     """The name of such a listing."""
     return hashlib.sha256(canonical(dict(modules)).encode()).hexdigest()[:16]

@@ -1,43 +1,57 @@
 """One trial from its first epoch, or its last checkpoint, to its result."""
 
-import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from lmsa_bench.control.criteria import Batch
-from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import cross_entropy
-from lmsa_bench.control.updates import unsaved
+from lmsa_bench.control.updates import Informed, unsaved
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Splits, Task
-from lmsa_bench.trial import checkpoint
+from lmsa_bench.trial import checkpoint, outcomes
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.meter import Meter, Spent
-from lmsa_bench.trial.samples import EVALUATION_BATCH, Samples
+from lmsa_bench.trial.outcomes import Outcomes
+from lmsa_bench.trial.samples import Samples
+from lmsa_bench.trial.selecting import Selecting
+from lmsa_bench.trial.shared import Shared
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state import Best, State, origin, other_origin
 
 _STATE = TypeAdapter(State)
 
 
+class Judged(NamedTuple):
+    """Mean cross-entropy in nats, accuracy as a fraction, and which samples are right."""
+
+    loss: float
+    accuracy: float
+    correct: Tensor  # bool (n,)
+    margins: Tensor | None = None  # of the logits (n,), where asked for
+
+
 @torch.no_grad()
-def evaluate(model: LayeredModel, samples: Samples) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy as a fraction."""
+def evaluate(model: LayeredModel, samples: Samples, margins: bool = False) -> Judged:
+    """Judges a model on all samples of a split."""
     totals = torch.zeros(2, dtype=torch.float64, device=samples.device)
-    for x, y in samples.batches(torch.arange(len(samples)), EVALUATION_BATCH):
+    right, apart = list[Tensor](), list[Tensor]()
+    for x, y in samples.in_order():
         output = model.run(x, samples.start)
-        totals += torch.stack([cross_entropy(output, y).double().sum(), (output.argmax(1) == y).double().sum()])
-    loss, correct = (totals / len(samples)).tolist()
-    return loss, correct
+        right.append(output.argmax(1) == y)
+        totals += torch.stack([cross_entropy(output, y).double().sum(), right[-1].double().sum()])
+        if margins:
+            apart.append(outcomes.margins_of(output, y))
+    loss, accuracy = (totals / len(samples)).tolist()
+    return Judged(loss, accuracy, torch.cat(right), torch.cat(apart) if margins else None)
 
 
 class Run:
@@ -56,22 +70,32 @@ class Run:
         folder: Path,
         device: torch.device,
         provenance: Mapping[str, Value] | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.trial, self.method, self.folder = trial, method, folder
         self.provenance = dict(provenance or {})
         self.origin = origin(trial, device, self.provenance)
         self.model = model.to(device).eval()
+        method.prepare(self.model, generator(trial.seed, "prepare"))
         self.model.requires_grad_(False)
-        self.train, self.val, self.test = (Samples(split, task.transform, device) for split in splits)
+        self.train, self.val, self.test = (
+            Samples(split, task.transform, device, part, shared)
+            for part, split in zip(splits._fields, splits, strict=True)
+        )
         self.steps = math.ceil(len(self.train) / trial.batch_size)
         self.update = method.update(self.model) if method.update else None
         self.cannot_resume = unsaved(type(self.update)) if self.update is not None else None
         self.parameters = dict(self.model.named_parameters())
+        self.source = {name: p.detach().clone() for name, p in self.parameters.items()} if method.finish else {}
         self.clock, self.state = Clock(device), State()
-        self.meter = Meter(trial, task, method, self.model, self.update, device)
+        self.meter = Meter(trial, task, method, self.model, self.update, device, shared)
+        known = self.provenance.get("source_accuracy")
+        accuracy = known if isinstance(known, float) else None
+        self.selecting = Selecting(trial, method, self.model, self.train, self.val, accuracy, self.meter)
         self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
         # The best epoch's values of all parameters that were ever tuned; a parameter's source values until then.
         self.best_parameters: dict[str, Tensor] = {}
+        self._tested: Outcomes | None = None  # when the test was looked at last
         self._ended: TrialResult | None = None
         self._resume()
 
@@ -79,6 +103,7 @@ class Run:
         """The records of the epochs that are left; the checkpoint after one is written when the next is requested."""
         if self.update is None:
             self._select(0)
+            self._advance(self.val, len(self.model), only_shared=True)
             loss, accuracy = self._evaluate(self.val)
             yield self._keep_best(self._record(0, None, 0.0, self.state.layers, loss, accuracy))
             return
@@ -88,12 +113,19 @@ class Run:
             if time.monotonic() - saved >= checkpoint.SECONDS:
                 self.save()
                 saved = time.monotonic()
+        if self.method.finish is not None and self.state.epoch == self.trial.epochs and not self.state.diverged:
+            yield self._finish(self.method.finish(self.source, dict(self.best_parameters)))
 
     def result(self) -> TrialResult:
         """The end of the trial: the test figures of the best epoch by validation, or that it diverged."""
         if self._ended is None:
             self._ended = self._end()
         return self._ended
+
+    @property
+    def outcomes(self) -> Outcomes | None:
+        """Which test images a trial that has finished got right; None where it has not."""
+        return None if self.state.diverged or self.state.best is None else self.state.best.outcomes
 
     def was_interrupted(self) -> None:
         """Remarks that this trial, of which there are records, starts anew where its update cannot be resumed."""
@@ -124,10 +156,13 @@ class Run:
             loss = self._evaluate(self.train)[0]
         if best.test_accuracy is None:
             self._restore(self.best_parameters)
+            if self.val.start > self.test.start:
+                self._advance(self.test, self.val.start, only_shared=True)
             best.test_loss, best.test_accuracy = self._evaluate(self.test)
+            best.outcomes = self._tested
         ended = state.ended(self.trial.id, len(self.test), self.provenance)
         known = loss if loss is not None and math.isfinite(loss) else None
-        return replace(ended, status="finished", reason="", final_train_loss=known, **asdict(best))
+        return replace(ended, status="finished", reason="", final_train_loss=known, **best.figures())
 
     def _epoch(self, epoch: int) -> EpochRecord:
         assert self.update is not None
@@ -161,28 +196,31 @@ class Run:
             record = replace(record, step_losses=lost, accuracy_steps=steps, step_accuracies=values)
         return record if state.diverged else self._keep_best(record)
 
+    def _finish(self, candidates: Iterator[Mapping[str, Tensor]]) -> EpochRecord:
+        """One more record: the values that validation prefers among those that the method makes after training."""
+        found = []
+        for values in candidates:
+            self._restore(values)
+            loss, accuracy = self._evaluate(self.val)
+            found.append((-accuracy, loss, values))
+        accuracy, loss, values = min(found, key=lambda one: one[:2])
+        self._restore(values)
+        self.state.epoch += 1
+        return self._keep_best(self._record(self.state.epoch, None, 0.0, self.state.layers, loss, -accuracy))
+
     def _select(self, step: int) -> None:
-        # From the source images, whatever is cached: a criterion scores every layer.
-        seed, looked = self.trial.seed, list[bool]()
-        order = torch.randperm(len(self.train), generator=generator(seed, "tuning batches", step))
-
-        def batches() -> Iterator[Batch]:
-            looked.append(True)
-            yield from self.train.batches(order, self.trial.batch_size)
-
-        def select(model: LayeredModel) -> Selection:
-            return self.method.select(model, batches(), step, generator(seed, "select", step))
-
-        layers, scores = select(self.model)
-        self.state.layers = layers
-        if scores:
-            self.state.scores = scores
-        if looked:
-            with self.clock.stopped():
-                counted = self.meter.selection(self.train, lambda: select(copy.deepcopy(self.model)))
-                self.state.selection_flops += counted
+        with self.clock.stopped():
+            selected = self.selecting.at(step, self.update, self.state.scores)
+        self.clock.add(selected.seconds)
+        self.state.layers = selected.selection.layers
+        if selected.selection.scores:
+            self.state.scores = selected.selection.scores
+        self.state.saw = tuple(sorted({*selected.saw, *self.state.saw}))
+        self.state.selection_flops += selected.flops
         if self.update is not None:
             self._tune()
+            if isinstance(self.update, Informed):
+                self.update.selected(selected.selection)
 
     def _tune(self) -> None:
         state, method = self.state, self.method
@@ -195,16 +233,17 @@ class Run:
             return  # nothing may be cached below a parameter that can change
         with self.clock.stopped():
             for samples in (self.val, self.test) if self.trial.curves else (self.val,):
-                state.evaluation_flops += self._advance(samples, lowest)
+                self._advance(samples, lowest)
             ahead = self.meter.one_pass(self.train, lowest)
-        self.train.advance(self.model, lowest)
+            seconds = self.train.advance(self.model, lowest)
+        self.clock.add(seconds)
         state.state_flops += ahead if self.train.start == lowest else 0
 
-    def _advance(self, samples: Samples, lowest: int) -> int:
-        """Keeps the states below the lowest tuned layer, where they fit; returns the FLOPs of that."""
+    def _advance(self, samples: Samples, lowest: int, *, only_shared: bool = False) -> None:
+        """Keeps the states below a layer for evaluation, where they fit, and counts that."""
         flops = self.meter.one_pass(samples, lowest)
-        samples.advance(self.model, lowest)
-        return flops if samples.start == lowest else 0
+        samples.advance(self.model, lowest, only_shared=only_shared)
+        self.state.evaluation_flops += flops if samples.start == lowest else 0
 
     def _cost(self, indices: Tensor) -> Spent:
         """What the next step costs; the clock stops where that is not known yet."""
@@ -216,7 +255,10 @@ class Run:
 
     def _evaluate(self, samples: Samples) -> tuple[float, float]:
         self.state.evaluation_flops += self.meter.one_pass(samples)
-        return evaluate(self.model, samples)
+        judged = evaluate(self.model, samples, self.trial.logit_margins and samples is self.test)
+        if samples is self.test:
+            self._tested = outcomes.of(judged.correct, judged.margins)
+        return judged.loss, judged.accuracy
 
     def _record(
         self,
@@ -234,26 +276,13 @@ class Run:
         self.state.flops += flops
         self.state.kept_bytes = max(self.state.kept_bytes, kept)
         self.state.peak_bytes = max(self.state.peak_bytes, peak)
-        return EpochRecord(
-            self.trial.id,
-            epoch,
-            train_loss,
-            val_loss,
-            val_accuracy,
-            seconds,
-            kept,
-            layers,
-            time.time(),
-            test_loss,
-            test_accuracy,
-            peak_bytes=peak,
-            flops=flops,
-        )
+        figures = val_loss, val_accuracy, seconds, kept, layers, time.time(), test_loss, test_accuracy
+        return EpochRecord(self.trial.id, epoch, train_loss, *figures, peak_bytes=peak, flops=flops)
 
     def _keep_best(self, record: EpochRecord) -> EpochRecord:
         best = self.state.best
         if best is None or record.stopping_key < (-best.val_accuracy, best.val_loss, best.best_epoch):
-            self.state.best = Best.of(record)
+            self.state.best = Best.of(record, self._tested if self.trial.curves else None)
             self.best_parameters = {name: self.parameters[name].detach().clone() for name in self.best_parameters}
         return record
 

@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le, Predicate
@@ -23,6 +24,7 @@ Fraction = Annotated[float, Ge(0), Le(1), Predicate(math.isfinite)]
 Amount = Annotated[float, Ge(0), Predicate(math.isfinite)]
 Loss = Annotated[float, Predicate(not_negative)]
 Value = bool | int | float | str | None
+LATER = {"sources": "one", "logit_margins": False}  # fields of a trial that older ones did not have, and what they had
 
 
 class Metric(NamedTuple):
@@ -58,17 +60,19 @@ class Trial:
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task's factory; complete, its variants apart
     weights: str = "pretrain"  # where the source model comes from: pretrain, hub or a file's path
     weights_sha256: str = ""  # of that file, by which the trial is named wherever it lies
+    sources: Literal["one", "each"] = "one"  # a source model that all seeds share, or one trained for each seed
+    logit_margins: bool = False  # keep the margins of the test's logits beside its outcomes
 
-    @property
+    @cached_property
     def id(self) -> str:
         return _hash(self._identity())
 
-    @property
+    @cached_property
     def configuration(self) -> str:
         """The id of what all seeds of this trial share."""
         return _hash({name: value for name, value in self._identity().items() if name != "seed"})
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """Equal for trials of the same task, variant, options and source weights."""
         return canonical([self.task, self.variant, dict(self.options), self.weights, self.weights_sha256])
@@ -81,8 +85,13 @@ class Trial:
         return " ".join([task, self.method, *shown, f"seed={self.seed}"])
 
     def _identity(self) -> dict[str, Any]:
-        """All that the trial is named by: given weights count by what is in their file, not by its path."""
-        return asdict(self) | ({"weights": "file"} if self.weights_sha256 else {})
+        """All that the trial is named by: given weights count by what is in their file, not by its path.
+
+        Fields that came later count where they are not as they were before.
+        """
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        named |= {"weights": "file"} if self.weights_sha256 else {}
+        return {name: value for name, value in named.items() if name not in LATER or value != LATER[name]}
 
     def with_seed(self, seed: int) -> "Trial":
         """The same configuration at another seed."""
@@ -148,6 +157,7 @@ class TrialResult:
     # The allocator's highest during a step, beside the model and its input: of a full batch, highest of all steps.
     peak_bytes: Annotated[Count, Metric("bytes", "lower", "peak_bytes")] = 0
     scores: Mapping[str, list[float]] = field(default_factory=dict)  # a criterion's values, a list of one a layer
+    saw: tuple[str, ...] = ()  # what its selections looked at: tuning, validation, the source model's own accuracy
     provenance: Mapping[str, Value] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()  # what a reader of the result should know of how the trial went
 

@@ -1,10 +1,12 @@
 """How far a run is: what its checkpoint holds beside tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 
+from lmsa_bench.trial.outcomes import Outcomes
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 
 # What decides how a training goes on from a checkpoint, and what is said of one where that was different.
@@ -40,11 +42,16 @@ class Best:
     val_loss: float
     test_accuracy: float | None
     test_loss: float | None
+    outcomes: Outcomes | None = None
 
     @classmethod
-    def of(cls, record: EpochRecord) -> "Best":
-        """What is kept of an epoch's record."""
-        return cls(record.epoch, record.val_accuracy, record.val_loss, record.test_accuracy, record.test_loss)
+    def of(cls, record: EpochRecord, outcomes: Outcomes | None) -> "Best":
+        """What is kept of an epoch's record, and of its test where that was looked at."""
+        return cls(record.epoch, record.val_accuracy, record.val_loss, record.test_accuracy, record.test_loss, outcomes)
+
+    def figures(self) -> dict[str, Any]:
+        """What of it is in the trial's result, by field."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "outcomes"}
 
 
 @dataclass
@@ -54,6 +61,7 @@ class State:
     epoch: int = 0
     layers: tuple[int, ...] = ()  # that are tuned now
     scores: dict[str, list[float]] = field(default_factory=dict)
+    saw: tuple[str, ...] = ()  # that selections looked at
     best: Best | None = None
     seconds: float = 0.0  # of training
     flops: int = 0
@@ -80,6 +88,7 @@ class State:
             kept_bytes=self.kept_bytes,
             peak_bytes=self.peak_bytes,
             scores=self.scores,
+            saw=self.saw,
             provenance=provenance,
             remarks=self.remarks,
         )

@@ -7,13 +7,14 @@ from itertools import permutations
 from statistics import fmean
 
 import pytest
-from layers_by_hand import measured, scored, tuned
+from layers_by_hand import ended, measured, scored, tuned
 
 from lmsa_bench.analysis import fidelity as judging
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.fidelity import OVERALL, RANDOM, by_lot, fidelity, judge
 from lmsa_bench.analysis.measures import Truth, measure
 from lmsa_bench.report.tables import render
+from lmsa_bench.trial.spec import Trial
 
 TRUTH = Truth([0.5, 0.7, 0.9], [0.9, 0.5, 0.3])
 
@@ -152,3 +153,30 @@ def test_a_criterion_is_told_of_below_the_table_and_is_no_row_of_it(made):
     assert document["criteria"][0]["criterion"] == "good"
     assert document["criteria"][2]["tasks"]["noise"]["regret"]["mean"] == pytest.approx(0.35)
     assert document["best_layers"] == {"noise": {"1": 1, "2": 1}}
+
+
+def test_what_a_criterion_costs_is_told_in_epochs_of_tuning_all_layers():
+    # An epoch of all three layers is 100 FLOPs, at seed 1 200; another row's epochs of all layers are dearer, and those
+    # of single layers are no measure. RGN's selections take 30 and 20: 0.3 and 0.1 epochs.
+    layers = [tuned("t", seed, n, 0.5 + 0.1 * n, 0.5) for seed in (0, 1) for n in range(3)]
+    criteria = [
+        entry._replace(result=replace(entry.result, selection_flops=flops))
+        for entry, flops in zip([scored("t", s, [1.0, 2.0, 3.0]) for s in (0, 1)], (30, 20), strict=True)
+    ]
+
+    def of_all(name, flops):
+        trials = [Trial("t", "", name, {"lr": 0.1}, seed, 1) for seed in (0, 1)]
+        entries = [ended(trial, (0, 1, 2), 0.9, 0.1) for trial in trials]
+        return [e._replace(records=[replace(e.records[0], flops=f)]) for e, f in zip(entries, flops, strict=True)]
+
+    suite, table = measured({"rgn": criteria}, [e._replace(records=[replace(e.records[0], flops=7)]) for e in layers])
+    assert fidelity(measure(suite, table)).costs == {}
+    suite, table = measured(
+        {"rgn": criteria, "full": of_all("full", (100, 200)), "msa": of_all("msa", (900, 900))}, layers
+    )
+    found = fidelity(measure(suite, table))
+    assert found.costs == {"rgn": pytest.approx(0.2)}
+    section = judging.section(measure(suite, table))
+    assert section.document["criteria"][0]["cost_epochs"] == pytest.approx(0.2)
+    (line,) = [line for line in section.lines if line.startswith("rgn") and "points" not in line][:1]
+    assert line.split()[-1] == "0.20"

@@ -206,6 +206,7 @@ suite: small
 tasks: [cifar10_c, cifar_flip]
 rows: {full: {grid: {lr: 0.001}}}
 seeds: 2
+sources: one
 """
 
 

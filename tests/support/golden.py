@@ -35,13 +35,27 @@ READINGS = {
     for view, penalty, reduction in (("flat", True, "sum"), ("sample", False, "sum"), ("position", True, "mean"))
 }
 OURS = [name for name in METHODS.names() if METHODS.get(name).__module__.startswith("lmsa_bench.")]  # no plug-in's
+# These have their tasks in turn; a later method's is by its name alone, so that one more moves no other's.
+FIRST = (
+    "auto_rgn",
+    "full",
+    "full_msa",
+    "lift",
+    "lisa",
+    "lmsa",
+    "lmsa_adam",
+    "lmsa_adam_k",
+    "no_adaptation",
+    "score_only",
+    "single_layer",
+)
 TASKS = ("digits_c", "digits_flip", "digits_super", "digits_masked")  # a transformer's is the last
 
 
 def cases() -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
     """(name, task, method, hyper-parameters): every method on one task in turn, L-MSA's readings, and a transformer."""
-    for i, method in enumerate(OURS):
-        task = TASKS[i % 3]
+    for method in OURS:
+        task = TASKS[FIRST.index(method) % 3 if method in FIRST else sum(map(ord, method)) % 3]
         yield f"{method} on {task}", task, method, {}
     for i, (name, (method, given)) in enumerate(READINGS.items()):
         task = TASKS[i]
@@ -63,7 +77,9 @@ def run(task_name: str, method: str, given: Mapping[str, Any]) -> dict[str, Any]
     trial = Trial(task.name, task.variants[0], method, hparams, 0, epochs, 8)
     with tempfile.TemporaryDirectory() as folder, ready():
         model = _model(task)
-        one = Run(trial, task, model, METHODS.get(method)(**hparams), splits, Path(folder), toy.CPU)
+        one = Run(
+            trial, task, model, METHODS.get(method)(**hparams), splits, Path(folder), toy.CPU, {"source_accuracy": 0.9}
+        )
         records = [_figures(asdict(record)) for record in one.epochs()]
         return {"epochs": records, "result": _figures(asdict(one.result()))}
 
@@ -108,7 +124,7 @@ def _model(task: Task) -> LayeredModel:
 
 
 def _figures(document: Mapping[str, Any]) -> dict[str, Any]:
-    left_out = ("trial", "time", "seconds", "provenance", "peak_bytes")
+    left_out = ("trial", "time", "seconds", "provenance", "peak_bytes", "saw")
     return json.loads(json.dumps({name: value for name, value in document.items() if name not in left_out}))
 
 

@@ -24,6 +24,7 @@ class Raising(Adam):
 @CRITERIA.register
 def raising_criterion(batches=5):
     def score(model, tuning):
+        next(iter(tuning))  # there are batches only in a trial: without them, loading the suite would tell
         momentum("criterion")
         raise AssertionError("no test comes here")
 

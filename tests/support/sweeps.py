@@ -21,6 +21,7 @@ ONE = """
 suite: one
 tasks: [digits_flip]
 seeds: 2
+sources: one
 epochs: 6
 plugins: [PLUGIN]
 rows:

@@ -17,6 +17,7 @@ from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.spec import EpochRecord, Trial, Value
 
 CLASSES, SHAPE = 4, (3, 8, 8)
+SOURCE_ACCURACY = 0.9
 CPU = torch.device("cpu")
 
 
@@ -100,6 +101,7 @@ def run(
 ) -> Run:
     method = METHODS.get(trial.method)(**trial.hparams)
     parts = parts or splits(folder, "", trial.seed)
+    provenance = {"source_accuracy": SOURCE_ACCURACY} | (provenance or {})
     return Run(trial, task(model), source_model(model), method, parts, folder, CPU, provenance)
 
 

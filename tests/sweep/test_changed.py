@@ -27,6 +27,7 @@ SUITE = """
 suite: two
 tasks: [digits_flip]
 seeds: 2
+sources: one
 epochs: 2
 figures: []
 rows:

@@ -30,6 +30,7 @@ TINY = """
 suite: tiny
 tasks: [digits_flip]
 seeds: 2
+sources: one
 epochs: 2
 rows:
   no_adaptation: {ranked: false}
@@ -40,6 +41,7 @@ WATCHED = """
 suite: watched
 tasks: [digits_flip]
 seeds: 5
+sources: one
 epochs: 5
 resources: {cpu: 0.25, gpu: 0.5}
 plugins: [watched.py]

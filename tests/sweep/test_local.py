@@ -109,16 +109,6 @@ def test_on_ray_an_error_of_a_plugin_is_final_and_names_its_place(tmp_path, data
     assert "after 3 tries" not in done.stdout and f"({PLUGIN}:{LINE})" in done.stdout
 
 
-def test_a_mistake_in_the_suites_values_fails_its_trial_alone(tmp_path, data):
-    (tmp_path / "suite.yaml").write_text(
-        "suite: s\ntasks: [digits_flip]\nseeds: 1\nepochs: 1\nrows:\n  full: {grid: {lr: 1e-2}}\n"
-        "  lisa: {grid: {lr: 1e-2, gamma: 9}}\n"
-    )
-    done = sweep(tmp_path, data, "--local")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "failed: digits_flip lisa lr=0.01 seed=0: gamma 9: the model has 2 middle layers" in done.stdout
-
-
 def test_local_means_no_cluster(capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(["--local", "--address", "auto"])

@@ -17,6 +17,7 @@ SUITE = """
 suite: tiny
 tasks: [digits_flip]
 seeds: 2
+sources: one
 epochs: 3
 rows:
   no_adaptation: {ranked: false}

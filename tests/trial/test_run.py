@@ -1,5 +1,6 @@
 """The life of a trial: stopping, resuming, diverging, caching, and what it costs."""
 
+import itertools
 import json
 from dataclasses import asdict
 
@@ -24,11 +25,13 @@ def comparable(result):
     return {name: value for name, value in asdict(result).items() if name != "seconds"}
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS.names() if toy.trial(m).epochs])
-@pytest.mark.parametrize("killed_after", [1, 2])
+TRAINED = [m for m in METHODS.names() if toy.trial(m).epochs]
+OFTEN = {"interval": 2, "steps": 2, "probe_epochs": 1}  # in place of schedules that would not come due in 9 steps
+
+
+@pytest.mark.parametrize(("method", "killed_after"), zip(TRAINED, itertools.cycle([1, 2]), strict=False))
 def test_a_killed_trial_goes_on_with_the_same_records(method, killed_after, tmp_path):
-    given = {"interval": 2} if method == "lisa" else {}
-    asked = toy.trial(method, epochs=3, **given)
+    asked = toy.trial(method, epochs=3, **{n: value for n, value in OFTEN.items() if n in toy.hparams(method)})
     whole, part = tmp_path / "whole", tmp_path / "part"
     whole.mkdir()
     part.mkdir()
@@ -39,7 +42,7 @@ def test_a_killed_trial_goes_on_with_the_same_records(method, killed_after, tmp_
     records = [next(epochs) for _ in range(killed_after + 1)]  # the last one's checkpoint is not written any more
     resumed = toy.run(asked, part)
     again = list(resumed.epochs())
-    assert [r.epoch for r in again] == list(range(killed_after + 1, 4)) and resumed.result().remarks == ()
+    assert len(again) == len(expected) - killed_after and resumed.result().remarks == ()
     assert toy.untimed(records[:killed_after] + again) == expected
     assert comparable(resumed.result()) == comparable(undisturbed.result())
 
@@ -166,7 +169,7 @@ def test_best_parameters_of_layers_tuned_later_are_their_source_values(method, t
     result = run.result()
     assert len(run.best_parameters) > 0
     run._restore(run.best_parameters)
-    assert evaluate(run.model, run.test) == pytest.approx(
+    assert evaluate(run.model, run.test)[:2] == pytest.approx(
         (records[result.best_epoch].test_loss, records[result.best_epoch].test_accuracy), rel=1e-5
     )
 

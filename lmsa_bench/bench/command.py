@@ -1,0 +1,79 @@
+"""Measures what a sweep costs on this machine:  python -m lmsa_bench.bench
+
+Each row is measured once a round, and its value is the median over the rounds, with the smallest and the largest.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+
+from lmsa_bench import local
+from lmsa_bench.atomic import write_whole
+from lmsa_bench.bench.rows import ROWS
+from lmsa_bench.errors import UserError, nearest
+from lmsa_bench.sources import SourceModel
+from lmsa_bench.suites.load import load
+from lmsa_bench.tasks.published import DEFAULT_DATA
+from lmsa_bench.trial.names import task_of
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; argparse ends the program with status 2 where it is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.bench", description=__doc__)
+    add = parser.add_argument
+    add("rows", nargs="*", help=f"rows to measure: {', '.join(ROWS)} (default: all)")
+    add("--rounds", type=int, default=3, help="how often each is measured (default: %(default)s)")
+    add("--data", type=Path, default=Path(DEFAULT_DATA), help="data and source models (default: %(default)s)")
+    add("--out", type=Path, help="write all values to this JSON file too")
+    return parser.parse_args(arguments)
+
+
+def make_ready(suites: Sequence[str], data: Path) -> None:
+    """Makes data and source models of these suites, which no row times; raises UserError where they cannot be had."""
+    for suite in suites:
+        trials = {trial.setting: trial for trial in load(suite, 1).trials}.values()
+        if unready := local.unready(trials, data):
+            raise UserError(next(iter(unready.values())))
+        with local.ready() as device:
+            for trial in trials:
+                SourceModel(task_of(trial), data, trial.seed).ensure(device)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status is 0, or 2 after a user's error."""
+    options = parse(arguments)
+    for name in options.rows:
+        if name not in ROWS:
+            raise UserError(f"unknown row {name!r}: {nearest(name, ROWS)}")
+    if options.rounds < 1:
+        raise UserError(f"--rounds {options.rounds}: expected at least 1")
+    asked = {name: row for name, row in ROWS.items() if not options.rows or name in options.rows}
+    data = options.data.absolute()
+    make_ready(
+        [suite for suite in ("quickstart", "fashion") if any(suite in row.needs for row in asked.values())], data
+    )
+    print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}")
+    found: dict[str, list[float]] = {name: [] for name in asked}
+    for number in range(1, options.rounds + 1):
+        for name, row in asked.items():
+            with TemporaryDirectory() as free:
+                found[name].append(row.measure(data, Path(free)))
+            print(f"round {number}: {row.what}: {found[name][-1]:.3g}", flush=True)
+    print(f"\n{'row':<62} {'median':>8}  {'from':>7} {'to':>7}")
+    for name, row in asked.items():
+        low, middle, high = min(found[name]), median(found[name]), max(found[name])
+        print(f"{row.what:<58} {row.unit if row.unit == 's' else '':>3} {middle:>8.3g}  {low:>7.3g} {high:>7.3g}")
+    if options.out is not None:
+        rows = {name: {"what": row.what, "unit": row.unit, "values": found[name]} for name, row in asked.items()}
+        write_whole(
+            options.out,
+            json.dumps({"cores": os.cpu_count(), "torch": torch.__version__, "rows": rows}, indent=1).encode(),
+        )
+    return 0
