@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -171,3 +172,12 @@ def test_a_trial_that_has_ended_leaves_no_lock_and_no_parts(journal):
             journal.lock(made.trial.id).acquire(timeout=0)
     journal.unlock(made.trial.id, waiting)
     assert {path.name for path in folder.iterdir()} == {"trial.json", "records.jsonl", "result.json"}
+
+
+def test_a_folder_that_is_removed_while_its_trial_runs_is_one_line(journal):
+    made = entry("t", "m", {}, 0, [0.1, 0.2])
+    write(journal, made._replace(records=made.records[:1], result=None))
+    shutil.rmtree(journal.root)
+    for written in (lambda: journal.append(made.records[1]), lambda: journal.finish(made.result)):
+        with pytest.raises(UserError, match=f"{made.trial.id}: cannot be written .* was it removed or closed while"):
+            written()
