@@ -58,7 +58,7 @@ def scratch_folder(root: Path) -> Iterator[Path]:
 
 
 def drop_scratch(root: Path) -> None:
-    """Removes the scratch folders of processes that were killed, and what they began to write an hour ago or more."""
+    """Removes the scratch folders of processes that were killed, and what they began to write over an hour ago."""
     for folder in root.glob(".ray-*"):
         with suppress(Timeout, OSError), FileLock(folder / _LOCK, timeout=0):
             shutil.rmtree(folder, ignore_errors=True)

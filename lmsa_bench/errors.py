@@ -11,6 +11,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 DEPENDENCIES = ("torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "mlflow", "pydantic", "scipy", "sklearn")
+DISK = {  # what a user does about a disk that fails
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "make the disk writable",
+    errno.EIO: "mend the disk",
+    errno.ESTALE: "mount the folder again",
+}
 LONGEST = 2000  # characters of a message
 
 
@@ -80,7 +87,7 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def exit_status(main: Callable[[], int]) -> int:
-    """Runs a command and returns its exit status: what main returns, 2 on a UserError or a full disk, 130 on Ctrl-C.
+    """Runs a command and returns its exit status: what main returns, 2 on a UserError or a failing disk, 130 on Ctrl-C.
 
     Each of these errors prints one line to stderr.
     """
@@ -90,9 +97,10 @@ def exit_status(main: Callable[[], int]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK:
             raise
-        print(f"error: {error}: free some space and run the same command again to resume", file=sys.stderr)
+        remedy = f"{DISK[error.errno]} and run the same command again to resume"
+        print(f"error: {one_line(error)}: {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to resume", file=sys.stderr)

@@ -86,18 +86,20 @@ class Journal:
         _refuse_unreadable(record)
         path = self.trials / record.trial / "records.jsonl"
         kept = [r for r in self.records(record.trial) if r.epoch < record.epoch]
-        write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
+        with self._writing(record.trial):
+            write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
 
     def finish(self, result: TrialResult, outcomes: Outcomes | None = None) -> None:
         """Writes how a trial ended; after this it is never run again, unless it failed."""
         _refuse_unreadable(result)
         kept = outcomes or Outcomes(b"")
-        for name, content in ((OUTCOMES, kept.correct), (MARGINS, kept.margins)):
-            if content:
-                write_whole(self.trials / result.trial / name, content, durable=True)
-            else:
-                (self.trials / result.trial / name).unlink(missing_ok=True)
-        write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
+        with self._writing(result.trial):
+            for name, content in ((OUTCOMES, kept.correct), (MARGINS, kept.margins)):
+                if content:
+                    write_whole(self.trials / result.trial / name, content, durable=True)
+                else:
+                    (self.trials / result.trial / name).unlink(missing_ok=True)
+            write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
 
     def forget(self, trial_id: str, code: str) -> None:
         """Removes what a trial left that ran on that code, so that it is run anew, unless another process has done so.
@@ -301,6 +303,14 @@ class Journal:
             found = reading.parse(kind, lines[0], trial_id, name)
             self._parsed[trial_id, name] = version, found
             return found
+
+    @contextmanager
+    def _writing(self, trial_id: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            told = f"cannot be written ({error.strerror}): was it removed or closed while the trial ran?"
+            raise UserError(f"{self.trials / trial_id}: {told}") from None
 
     @contextmanager
     def _damaged(self, trial_id: str) -> Iterator[None]:

@@ -156,7 +156,8 @@ def conclude(
     if missing:
         print(f"{missing} of {len(suite.trials)} trials have not ended: run the same command again to resume")
     if trouble is None:
-        print(f"MLflow: {store.shown if store.is_server else f'mlflow ui --backend-store-uri {store.shown}'}")
+        ui = shlex.join(["mlflow", "ui", "--backend-store-uri", store.shown])
+        print(f"MLflow: {store.shown if store.is_server else ui}")
     else:
         options = shlex.join(["--results", str(journal.root), "--tracking-uri", store.shown])
         print(f"warning: {trouble}")

@@ -2,14 +2,14 @@
 
 import importlib.util
 import os
-import signal
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray.experimental.internal_kv import (
     _internal_kv_del,
@@ -75,7 +75,10 @@ def end(worker: str) -> None:
 
     @ray.remote(num_cpus=0, max_retries=0)
     def kill(pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if "ray::" in " ".join(process.cmdline()):  # else it has ended, and the number is another's now
+                process.kill()
 
     if last := pulse(worker):
         node, pid, _ = last.split()
