@@ -9,7 +9,8 @@ from lmsa_bench.analysis.ranks import Statistics
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.report import figures
-from lmsa_bench.report.tables import percent, render
+from lmsa_bench.report.cells import percent
+from lmsa_bench.report.tables import render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
