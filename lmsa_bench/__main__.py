@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from importlib.metadata import version
 
 from lmsa_bench.errors import UserError, exit_status, nearest
 
@@ -10,18 +11,23 @@ COMMANDS = {
     "report": "a suite's table and figures, from what has been run",
     "data": "the published data sets: list, fetch, verify, prepare",
     "bench": "what a sweep costs on this machine, beside a plain loop",
+    "bundle": "a suite in one archive that verifies itself",
     "results": "bring an MLflow store up to date with a results folder",
+    "new": "a commented skeleton of a method, a task or a suite, with a test that passes",
 }
 
 
 def run() -> int:
     """Runs the command that the first argument names; raises UserError where there is none of that name."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("usage: lmsa-bench COMMAND [ARGUMENT …]\n")
+        print("usage: lmsa-bench COMMAND [ARGUMENT …]  or  lmsa-bench --version\n")
         print("\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items()))
         print("\nlmsa-bench COMMAND --help tells more of each")
         return 0
     name = sys.argv[1]
+    if name == "--version":
+        print(f"lmsa-bench {version('lmsa-bench')}")
+        return 0
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
     status: int = importlib.import_module(f"lmsa_bench.{name}.command").main(sys.argv[2:])

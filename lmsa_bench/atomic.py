@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, and temporary folders that are removed even after a kill."""
 
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +12,8 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
+STALE = 3600.0  # seconds after which nobody is still writing a file
+_PART = re.compile(r"\..+\.[0-9a-f]{32}|\.new-[0-9a-f]{32}")  # as replacing and scratch_folder name them
 _LOCK = ".owned"  # in a scratch folder: locked for as long as its process lives
 
 
@@ -54,7 +58,12 @@ def scratch_folder(root: Path) -> Iterator[Path]:
 
 
 def drop_scratch(root: Path) -> None:
-    """Removes the scratch folders of processes that were killed."""
+    """Removes the scratch folders of processes that were killed, and what they began to write over an hour ago."""
     for folder in root.glob(".ray-*"):
         with suppress(Timeout, OSError), FileLock(folder / _LOCK, timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
+    for path in root.iterdir():
+        if _PART.fullmatch(path.name):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()

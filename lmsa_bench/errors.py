@@ -11,6 +11,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 DEPENDENCIES = ("torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "mlflow", "pydantic", "scipy", "sklearn")
+DISK = {  # what a user does about a disk that fails
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "make the disk writable",
+    errno.EIO: "mend the disk",
+    errno.ESTALE: "mount the folder again",
+}
+LONGEST = 2000  # characters of a message
 
 
 class UserError(Exception):
@@ -33,9 +41,15 @@ def without_password(uri: str) -> str:
     return re.sub(r"(?<=://)[^/@\s]+@", "***@", uri)
 
 
+def printable(text: str) -> str:
+    """A text of unknown origin for a terminal, which would obey its control characters; line breaks and tabs stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+
+
 def one_line(error: object) -> str:
-    """An error's message without line breaks; its type if the message is empty."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's message for a terminal, without line breaks and not too long; its type if the message is empty."""
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text)} characters)"
 
 
 def raised_at(error: BaseException) -> str:
@@ -61,7 +75,7 @@ def raised_at(error: BaseException) -> str:
 def in_one_line(error: BaseException) -> str:
     """An unexpected error's type, message and place, such as KeyError: 'momentum' (my_method.py:12)."""
     place = raised_at(error)
-    text = " ".join(str(error).split())
+    text = one_line(error) if str(error).strip() else ""
     return f"{type(error).__name__}{': ' if text else ''}{text}{f' ({place})' if place else ''}"
 
 
@@ -73,7 +87,7 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def exit_status(main: Callable[[], int]) -> int:
-    """Runs a command and returns its exit status: what main returns, 2 on a UserError or a full disk, 130 on Ctrl-C.
+    """Runs a command and returns its exit status: what main returns, 2 on a UserError or a failing disk, 130 on Ctrl-C.
 
     Each of these errors prints one line to stderr.
     """
@@ -83,9 +97,10 @@ def exit_status(main: Callable[[], int]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK:
             raise
-        print(f"error: {error}: free some space and run the same command again to resume", file=sys.stderr)
+        remedy = f"{DISK[error.errno]} and run the same command again to resume"
+        print(f"error: {one_line(error)}: {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to resume", file=sys.stderr)

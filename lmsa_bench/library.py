@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.codes import footnotes
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.errors import UserError
 from lmsa_bench.models.weights import content_of
 from lmsa_bench.report import figures
@@ -114,11 +115,15 @@ def run(
         journal.add_suite(suite.name, [trial.id for trial in suite.trials])
     offered = 'changed="rerun" runs them anew, changed="keep" keeps them and says so below the table'
     finished = local.ended(suite, journal, changed, offered)
-    pending = [trial for trial in suite.trials if trial.id not in finished]
-    if pending:
+    tried = set(finished)
+    while True:
+        now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
+        if not (pending := [trial for trial in now.trials if trial.id not in tried]):
+            break
+        tried |= {trial.id for trial in pending}
         with local.ready(suite.plugins, suite.cpus, suite.gpus if gpus is None else gpus) as device:
             facts = provenance.of_process() | ({"config": suite.config} if suite.config else {})
             local.run_all(pending, local.Place(journal, Path(data).absolute(), device, facts), note)
     if isinstance(what, Trial) and failed:
         raise UserError(f"{what.label}: {failed[what.label].reason}")
-    return Results(journal, frozenset(trial.id for trial in suite.trials))
+    return Results(journal, frozenset(trial.id for trial in now.trials))

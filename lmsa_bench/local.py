@@ -186,7 +186,7 @@ def run_all(
     """
     sources: dict[str, tuple[SourceModel, SourceFacts] | UserError] = {}
     for trial in trials:
-        with place.journal.lock(trial.id):
+        with place.journal.lock(trial.id) as lock:
             place.journal.pull(trial.id)
             result = place.journal.result(trial.id)
             if result is None or result.status == "failed":
@@ -198,6 +198,7 @@ def run_all(
                 except UserError as error:
                     result = fail(trial, place, why(error))
                 place.journal.push(trial.id)
+            place.journal.unlock(trial.id, lock)
         ended(trial, result)
 
 

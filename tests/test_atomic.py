@@ -1,5 +1,7 @@
 """Files written whole or not at all, and temporary folders that are removed."""
 
+import os
+
 import pytest
 
 from lmsa_bench.atomic import drop_scratch, replacing, scratch_folder, write_whole
@@ -22,3 +24,14 @@ def test_only_unlocked_scratch_folders_are_dropped(tmp_path):
         drop_scratch(tmp_path)
         assert list(tmp_path.iterdir()) == [scratch]
     assert not list(tmp_path.iterdir())
+
+
+def test_what_nobody_writes_any_more_is_dropped(tmp_path):
+    old, new, other = (tmp_path / name for name in (f".table.txt.{'0' * 32}", f".x.{'f' * 32}", ".x"))
+    for path in (old, new, other):
+        path.touch()
+    (tmp_path / f".new-{'0' * 32}").mkdir()
+    for path in [old, other, tmp_path / f".new-{'0' * 32}"]:
+        os.utime(path, (0, 0))
+    drop_scratch(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([new, other])

@@ -71,7 +71,10 @@ def test_services(name):
     if name in RAY_SERVICES:
         assert service["environment"]["RAY_AUTH_MODE"] == "token"
         assert service["environment"]["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray_token"
+    assert service["read_only"] and "/tmp" in service["tmpfs"] and service["mem_limit"] and service["pids_limit"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
     if name != "postgres":
+        assert service["environment"]["HOME"] == "/tmp"
         assert service["cap_drop"] == ["ALL"] and "privileged" not in service
 
 
@@ -83,6 +86,24 @@ def test_mlflow_requires_a_password_that_only_the_driver_has():
     assert SERVICES["ray-worker"]["volumes"] == SERVICES["ray-head"]["volumes"]
     for service in SERVICES.values():  # a URI with a user's password in it
         assert not re.search(r"://[^/\s]+:[^/\s]+@", yaml.safe_dump(service))
+
+
+def test_what_runs_plugins_reaches_neither_mlflow_nor_its_database():
+    near = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    assert not near["ray-worker"] & (near["mlflow"] | near["postgres"])
+    assert near["ray-worker"] <= near["ray-head"] and near["sweep"] <= near["ray-head"]
+    assert near["mlflow"] & near["ray-head"] and near["postgres"] < near["mlflow"]
+    assert set().union(*near.values()) == set(COMPOSE["networks"])
+
+
+def test_only_the_jobs_own_pods_and_the_operator_reach_it():
+    policy = yaml.safe_load((DOCKER / "network.yaml").read_text())["spec"]
+    for pod in PODS:
+        assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    pods, operator = policy["ingress"]
+    assert pods["from"] == [{"podSelector": policy["podSelector"]}] and operator["ports"] == [{"port": 8265}]
+    head = CLUSTER["headGroupSpec"]["template"]
+    assert all(pod["spec"]["automountServiceAccountToken"] is False for pod in PODS if pod is not head)
 
 
 def test_make_secrets_writes_what_compose_reads(tmp_path):

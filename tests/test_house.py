@@ -11,7 +11,7 @@ from lmsa_bench.registry import Registry
 PACKAGE = Path(__file__).parents[1] / "lmsa_bench"
 FLOORS = [  # a module may import what is below its room, and its own room
     {"errors"},
-    {"seeding", "atomic", "registry", "download"},
+    {"seeding", "atomic", "registry", "download", "new"},
     {"object_store"},
     {"models"},
     {"control"},
@@ -21,7 +21,7 @@ FLOORS = [  # a module may import what is below its room, and its own room
     {"analysis"},
     {"local", "report"},
     {"library"},
-    {"sweep", "bench"},
+    {"sweep", "bench", "bundle"},
 ]
 FENCES = {
     "ray": {"sweep"},

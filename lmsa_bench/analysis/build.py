@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from lmsa_bench.analysis import fidelity, propositions, sizes
+from lmsa_bench.analysis.budgets import budgets
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.headline import headline
 from lmsa_bench.analysis.measures import Measures, measure
 from lmsa_bench.analysis.notes import notes
@@ -14,6 +16,7 @@ from lmsa_bench.analysis.report import Report, Section
 from lmsa_bench.analysis.selection import Cell, cells, of_suite, origins
 from lmsa_bench.analysis.sequential import Standing
 from lmsa_bench.analysis.text import seeds_text
+from lmsa_bench.analysis.trials import histories
 from lmsa_bench.analysis.verdicts import Verdicts, of_means, verdicts
 from lmsa_bench.errors import UserError
 from lmsa_bench.suites.spec import Row, Suite
@@ -39,6 +42,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         return Report(
             suite.name, suite.name, (), (), {}, Statistics({}, (), ()), figures=suite.figures, sections=sections
         )
+    suite = reached(suite, table)
     found = {(cell.row, cell.task): cell for cell in cells(suite, table)}
     if all(cell.n == 0 and not cell.diverged for cell in found.values()):
         raise UserError(
@@ -79,9 +83,11 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         measures=measures,
         verdicts=judged,
         headline=headline(judged),
+        budgets=tuple(one for one in budgets(suite, table) if one.row in rows),
         sections=_sections(suite, measures),
         part=suite.part,
         notes=(*footnotes, *notes(suite, found.values(), origins(of_suite(suite, table)))),
+        histories=histories(suite, table),
     )
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from lmsa_bench.analysis.selection import of_suite, origins
 from lmsa_bench.trial.code import hash_of, modules_of
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ def footnotes(suite: "Suite", table: pa.Table) -> list[str]:
 
     They may be all of a row, so that no cell mixes two codes, and still differ from another row's.
     """
+    from lmsa_bench.analysis.selection import of_suite, origins  # SciPy takes a second, and workers import this module
+
     recorded = {trial: facts.get("trial_code") for trial, facts in origins(of_suite(suite, table)).items()}
     found = changed(suite, {trial: code for trial, code in recorded.items() if code})
     return [] if found is None else [f"{found.who} ran on other code than this version's."]

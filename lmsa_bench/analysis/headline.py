@@ -16,7 +16,7 @@ def headline(found: Verdicts) -> tuple[str, ...]:
         return ()
     if all(one.n < 2 for one in found.comparisons):
         return ("A single replication does not tell how sure a difference is: run more seeds.",)
-    told = [(task, text) for task in tasks if (text := _of(task))]
+    told = [(task, text) for task in tasks if (text := _of(task, found.margin))]
     clauses = [f"{_on(task, tasks)} {text}" for task, text in told]
     sentences = [_capital("; ".join(clauses)) + "."] if clauses else []
     silent = [task for task in tasks if task not in [one for one, _ in told]]
@@ -30,22 +30,30 @@ def headline(found: Verdicts) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _of(task: TaskVerdict) -> str:
-    """Which rows are best, and by how much; "" where no row is known to be better than another."""
+def _of(task: TaskVerdict, margin: float) -> str:
+    """Which row leads, which may be as good, and how far the others are behind; "" where no row is behind."""
     if not (behind := task.beaten_rows):
         return ""
-    best, means = list(task.best), dict(zip(task.rows, task.means, strict=True))
-    gaps = [100 * (max(means.values()) - means[row]) for row in behind if row in means]
-    if len(best) <= MOST_NAMED or len(behind) > MOST_NAMED:
-        verb = "is" if len(best) == 1 else "are"
-        shown = _listed(best) if len(best) <= MOST_NAMED else f"{len(best)} methods, {best[0]} first,"
-        after = f"the rest {_span(gaps)} points behind" if gaps else "the rest diverged"
-        accuracies = [100 * means[row] for row in best]
-        return f"{shown} {verb} best ({_span(accuracies)} %), {after}"
-    lag = f" ({_span(gaps)} points)" if gaps else ""
-    return (
-        f"{_listed(behind)} {'is' if len(behind) == 1 else 'are'} behind{lag}, the other {len(best)} are not told apart"
-    )
+    means = {row: 100 * mean for row, mean in zip(task.rows, task.means, strict=True)}
+    top, *others = task.best
+    gaps = [means[top] - means[row] for row in behind if row in means]
+    lag = f"{_are(behind)} {_span(gaps)} points behind" if gaps else "diverged"
+    if len(others) > MOST_NAMED and len(behind) <= MOST_NAMED:
+        return f"{_listed(behind)} {lag}, the other {len(task.best)} are not told apart"
+    equal = [row for row in others if (one := task.between(top, row)) is not None and one.verdict == "equal"]
+    maybe = [row for row in others if row not in equal]
+    lead = _listed([top, *equal])
+    text = f"{lead} {_are([top, *equal])} best ({_span([means[row] for row in [top, *equal]])} %"
+    text += f", equal within {100 * margin:g} points)" if equal else ")"
+    if maybe:
+        named = _listed(maybe) if len(maybe) <= MOST_NAMED else f"{len(maybe)} others"
+        text += f", {named} ({_span([means[row] for row in maybe])} %) may be as good"
+    rest = _listed(behind) if len(behind) <= 2 else "the rest"
+    return f"{text}, {rest} {lag}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _everywhere(found: Verdicts) -> str:
@@ -54,9 +62,8 @@ def _everywhere(found: Verdicts) -> str:
         return f"No method is best under every shift ({p_value(found.no_best)})."
     if found.nowhere_beaten and len(found.tasks) > 1:
         names = list(found.nowhere_beaten)
-        verb = "is" if len(names) == 1 else "are"
         if len(names) <= MOST_NAMED:
-            return f"{_capital(_listed(names))} {verb} beaten under no shift."
+            return f"{_listed(names)} {_are(names)} beaten under no shift."
         return f"{len(names)} methods are beaten under no shift."
     return ""
 

@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 ALPHA = 0.05
 
@@ -89,6 +88,8 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     """The 95 % t interval of a mean, None for fewer than two values."""
     if len(values) < 2:
         return None
+    from scipy import stats  # here and below: it takes a second, and a sweep's first line comes before
+
     half = stats.t.ppf(1 - ALPHA / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
     mean = fmean(values)
     return Interval(float(mean - half), float(mean + half))
@@ -102,6 +103,8 @@ def statistics(scores: Scores, blocks: Sequence[str]) -> Statistics:
     left_out = tuple(block for block in blocks if None in values[block])
     if not counted or not names:
         return Statistics({}, (), left_out)
+    from scipy import stats
+
     # Rounded, since the same fractions summed in another order are still a tie.
     ranks = stats.rankdata(-np.array([values[block] for block in counted], dtype=float).round(9), axis=1)
     average = dict(sorted(zip(names, ranks.mean(axis=0).tolist(), strict=True), key=lambda item: item[1]))

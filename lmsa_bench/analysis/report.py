@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lmsa_bench.analysis.budgets import Budget
 from lmsa_bench.analysis.measures import Measures
 from lmsa_bench.analysis.ranks import Difference, Statistics
 from lmsa_bench.analysis.selection import Cell
+from lmsa_bench.analysis.trials import History
 from lmsa_bench.analysis.verdicts import Verdicts
 
 DEFAULT_FIGURES = ("accuracies", "critical_difference")
@@ -37,9 +39,11 @@ class Report:
     measures: Measures | None = None  # where there are trials
     verdicts: Verdicts | None = None  # None where there are no rows to compare
     headline: tuple[str, ...] = ()  # the answer, a sentence each
+    budgets: tuple[Budget, ...] = ()  # of each row and task that is complete
     sections: tuple[Section, ...] = ()
     part: str = ""  # of the suite: what its trials were chosen by, as in Suite.part
     notes: tuple[str, ...] = ()  # footnotes: what its trials do not have in common
+    histories: tuple[History, ...] = ()  # its trials that have started
 
     @property
     def order(self) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -238,7 +238,7 @@ def _cell(
         codes=Counter(str(facts[trial.id].get("trial_code", "")) for trial in every if trial.id in facts),
         remarks=Counter(remark for end in ended.values() for remark in end.remarks),
         tried=len(configurations) // max(1, len(chosen)),
-        edges=_edges(chosen, configurations.values(), shown),
+        edges=_edges(chosen, configurations.values(), row.averaged, shown),
     )
 
 
@@ -271,13 +271,20 @@ def _searched(configurations: Iterable[list[Trial]], averaged: tuple[str, ...]) 
 
 
 def _edges(
-    chosen: Mapping[Part, list[Trial]], configurations: Iterable[list[Trial]], shown: list[str]
+    chosen: Mapping[Part, list[Trial]],
+    configurations: Collection[list[Trial]],
+    averaged: tuple[str, ...],
+    shown: list[str],
 ) -> tuple[str, ...]:
-    """The numbers among the searched hyper-parameters of which the smallest or the largest was chosen."""
-    values = {name: {trials[0].hparams.get(name) for trials in configurations} for name in shown}
-    numbers = {n: vs for n, vs in values.items() if len(vs) > 1 and all(type(v) in (int, float) for v in vs)}
-    picked = [trials[0].hparams for trials in chosen.values() if trials]
-    return tuple(n for n, vs in numbers.items() if any(p[n] in (min(vs), max(vs)) for p in picked))  # type: ignore[type-var]
+    """The numbers among the searched hyper-parameters of which a part chose the smallest or the largest of its own."""
+    found = []
+    for name in shown:
+        for part, trials in chosen.items():
+            own = [ts[0].hparams.get(name) for ts in configurations if Part.of(ts[0], averaged) == part]
+            numbers = [value for value in own if type(value) in (int, float)]
+            if trials and len(numbers) == len(own) and len(set(own)) > 1:
+                found += [name] * (trials[0].hparams[name] in (min(numbers), max(numbers)))  # type: ignore[type-var]
+    return tuple(dict.fromkeys(found))
 
 
 def _selected(chosen: Mapping[Part, list[Trial]], shown: list[str]) -> dict[str, Any]:

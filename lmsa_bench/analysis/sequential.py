@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.intervals import ALPHA, Differences, Judged, Level, Prior, Verdict, judge, power, prior
 from lmsa_bench.analysis.replications import Replications, replications
 from lmsa_bench.trial.spec import Trial
@@ -73,7 +74,7 @@ def standing(suite: "Suite", table: pa.Table, planned: Sequence[Look]) -> Standi
     count = len(suite.tasks) * len(rows) * (len(rows) - 1) // 2
     decided = dict[Pair, Judged]()
     for look, following in zip(planned, [*planned[1:], None], strict=True):
-        needed = _up_to(suite, sizes)
+        needed = reached(replace(suite, trials=_up_to(suite, sizes)), table).trials
         if not {trial.id for trial in needed} <= ended:
             return Standing(needed, look, count, decided, "")
         found = replications(replace(suite, trials=needed), table, rows)

@@ -140,11 +140,13 @@ def made(root: Path, suite: Suite, most: int | None = None) -> Journal:
         accuracy = 0.5 + (i % 37) / 100
         folder = journal.folder(trial)
         records = [
-            EpochRecord(trial.id, epoch, 1.0, 1.0, accuracy, 0.1, 1, (0,), 1.7e9 + epoch)
+            EpochRecord(trial.id, epoch, 1.0, 1.0 / epoch, accuracy, 0.1, 1, (0,), 1.7e9 + epoch)
             for epoch in range(1, trial.epochs + 1)
         ] or [EpochRecord(trial.id, 0, None, 1.0, accuracy, 0.0, 0, (), 1.7e9)]
         (folder / "records.jsonl").write_text("".join(canonical(asdict(record)) + "\n" for record in records))
-        result = TrialResult(trial.id, "finished", "", trial.epochs, accuracy, 1.0, accuracy, 1.0, 600)
+        result = TrialResult(
+            trial.id, "finished", "", trial.epochs, accuracy, 1.0 / max(1, trial.epochs), accuracy, 1.0, 600
+        )
         (folder / "result.json").write_text(canonical(asdict(result)))
     return journal
 

@@ -17,7 +17,7 @@ def lines(report: Report) -> list[str]:
         return []
     made: list[str] = []
     if any(task.comparisons for task in found.tasks):
-        made += ["", *_by_shift(found), "", *_limits(found)]
+        made += ["", *_by_shift(found), "", *limits(found)]
     if found.ranks:
         made += ["", *_over_tasks(found)]
     elif found.signed_ranks:
@@ -27,8 +27,8 @@ def lines(report: Report) -> list[str]:
     return made
 
 
-def _by_shift(found: Verdicts) -> list[str]:
-    count = len(found.comparisons)
+def by_shift(found: Verdicts) -> list[list[str]]:
+    """A header, and for each task the rows that no row beats, and how far the others are behind."""
     rows = [["task", "shift", "n", "best group", "behind it, in points", "equal", "open"]]
     for task in found.tasks:
         equal = sum(one.verdict == "equal" for one in task.comparisons)
@@ -45,11 +45,15 @@ def _by_shift(found: Verdicts) -> list[str]:
                 str(len(task.comparisons) - task.decided),
             ]
         )
+    return rows
+
+
+def _by_shift(found: Verdicts) -> list[str]:
     title = (
         f"By shift: the rows that no row beats, and how far the others are behind the first of them "
-        f"({found.decided} of {count} comparisons decided)"
+        f"({found.decided} of {len(found.comparisons)} comparisons decided)"
     )
-    return [title, "", *aligned(rows)]
+    return [title, "", *aligned(by_shift(found))]
 
 
 def _behind(task: TaskVerdict, row: str) -> str:
@@ -61,7 +65,7 @@ def _behind(task: TaskVerdict, row: str) -> str:
     return ""
 
 
-def _limits(found: Verdicts) -> list[str]:
+def limits(found: Verdicts) -> list[str]:
     """What the intervals hold for, and what they do not speak of."""
     told = [
         f"All {len(found.comparisons)} intervals hold together with 95 %; equal: within {100 * found.margin:g} points. "
@@ -185,3 +189,38 @@ def _difference(one: Comparison | None, best: str) -> str:
     mark = {"better": "!", "equal": "=", "unknown": " "}[one.verdict]
     half = f" ± {100 * one.half:.1f}" if math.isfinite(one.half) else ""
     return f"{100 * one.mean * (1 if one.first == best else -1):+.1f}{half}{mark}"
+
+
+def budgets(report: Report) -> list[str]:
+    """What each row's accuracy owes to its budget of tuning, means over the tasks that are complete for all of them."""
+    own = {row: {one.task: one for one in report.budgets if one.row == row} for row in report.order}
+    own = {row: found for row, found in own.items() if any(len(one.expected) > 1 for one in found.values())}
+    tasks = [task for task in report.tasks if all(task in found for found in own.values())]
+    if not own or not tasks:
+        return []
+    rows = [["method", "tried", "one at random", "two", "all", "had the test chosen", "promised by val", "GFLOPs"]]
+    for row, found in own.items():
+        some = [found[task] for task in tasks]
+
+        def mean(values: list[float], scale: float = 100) -> str:
+            return f"{scale * sum(values) / len(values):.1f}"
+
+        counts = sorted({len(one.expected) for one in some})
+        rows.append(
+            [
+                row,
+                "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))),
+                *(mean([one.expected[min(k, len(one.expected) - 1)] for one in some]) for k in (0, 1)),
+                mean([one.expected[-1] for one in some]),
+                mean([one.best for one in some]),
+                mean([one.promised for one in some]),
+                mean([one.flops[-1] for one in some], 1e-9),
+            ]
+        )
+    head = "Budgets: test accuracy in % where one, two or all configurations are tried, the best chosen by validation;"
+    return [
+        head,
+        f"means over {', '.join(tasks)}; FLOPs of training and selection of all that was tried",
+        "",
+        *aligned(rows),
+    ]

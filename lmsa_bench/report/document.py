@@ -87,6 +87,7 @@ def document(report: Report) -> str:
             "blocked": _statistics_json(report.blocked) if report.blocked is not None else None,
             "differences": [difference._asdict() for difference in report.differences],
         },
+        "budgets": [one._asdict() for one in report.budgets],
         "verdicts": _verdicts_json(report.verdicts) if report.verdicts is not None else None,
         "label_budget": BUDGET,
     } | {section.name: section.document for section in report.sections}

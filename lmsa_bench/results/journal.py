@@ -52,6 +52,7 @@ class Journal:
         self.suites_folder = root / "suites"
         self._protocols: dict[str, int] = {}  # by trial id
         self._codes: set[str] = set()  # that this process has written
+        self._parsed: dict[tuple[str, str], tuple[tuple[int, ...], Trial | TrialResult]] = {}  # of this version
         marker = root / MARKER
         try:
             if make:
@@ -85,18 +86,20 @@ class Journal:
         _refuse_unreadable(record)
         path = self.trials / record.trial / "records.jsonl"
         kept = [r for r in self.records(record.trial) if r.epoch < record.epoch]
-        write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
+        with self._writing(record.trial):
+            write_whole(path, "".join(canonical(asdict(r)) + "\n" for r in [*kept, record]).encode())
 
     def finish(self, result: TrialResult, outcomes: Outcomes | None = None) -> None:
         """Writes how a trial ended; after this it is never run again, unless it failed."""
         _refuse_unreadable(result)
         kept = outcomes or Outcomes(b"")
-        for name, content in ((OUTCOMES, kept.correct), (MARGINS, kept.margins)):
-            if content:
-                write_whole(self.trials / result.trial / name, content, durable=True)
-            else:
-                (self.trials / result.trial / name).unlink(missing_ok=True)
-        write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
+        with self._writing(result.trial):
+            for name, content in ((OUTCOMES, kept.correct), (MARGINS, kept.margins)):
+                if content:
+                    write_whole(self.trials / result.trial / name, content, durable=True)
+                else:
+                    (self.trials / result.trial / name).unlink(missing_ok=True)
+            write_whole(self.trials / result.trial / "result.json", canonical(asdict(result)).encode(), durable=True)
 
     def forget(self, trial_id: str, code: str) -> None:
         """Removes what a trial left that ran on that code, so that it is run anew, unless another process has done so.
@@ -161,6 +164,16 @@ class Journal:
         """Held by the one process that runs a trial; released by the system when that is killed."""
         return FileLock(self.trials / trial_id / "lock", thread_local=False)
 
+    def unlock(self, trial_id: str, lock: FileLock) -> None:
+        """Releases a trial's lock; of one that has ended nothing else is left, of killed processes neither."""
+        folder = self.trials / trial_id
+        if lock.is_locked and (folder / "result.json").exists():
+            if self.storage is None:  # else another thread may be pulling
+                for part in folder.glob(".*"):
+                    part.unlink(missing_ok=True)
+            (folder / "lock").unlink(missing_ok=True)  # last: whoever waits for it sees that and takes a new one
+        lock.release()
+
     def add_suite(self, name: str, trial_ids: Collection[str]) -> None:
         """Notes which trials belong to a suite, beside those it had before."""
         self.suites_folder.mkdir(exist_ok=True)
@@ -212,12 +225,18 @@ class Journal:
         """How a trial ended, None while it has not; raises UserError where that is damaged."""
         return self._one(TrialResult, trial_id, "result.json")
 
+    def trial(self, trial_id: str) -> Trial:
+        """The trial of that id; raises UserError where its file is missing or damaged."""
+        found = self._one(Trial, trial_id, "trial.json")
+        with self._damaged(trial_id):
+            if found is None:
+                raise ValueError("it has no trial.json")
+        return found
+
     def entry(self, trial_id: str) -> Entry:
         """All that a trial's folder holds."""
-        trial, records, result = self._one(Trial, trial_id, "trial.json"), self.records(trial_id), self.result(trial_id)
+        trial, records, result = self.trial(trial_id), self.records(trial_id), self.result(trial_id)
         with self._damaged(trial_id):
-            if trial is None:
-                raise ValueError("it has no trial.json")
             return reading.whole(trial, records, result, self._bytes(trial_id, OUTCOMES))
 
     def margins(self, trial_id: str) -> NDArray[np.float16] | None:
@@ -268,13 +287,30 @@ class Journal:
         return (self._bytes(trial_id, name) or b"").splitlines()
 
     def _one(self, kind: type[T], trial_id: str, name: str) -> T | None:
-        """The only line of a trial's file, None where there is no file."""
+        """The only line of a trial's file, read once in each of its versions; None where there is no file."""
         with self._damaged(trial_id):
-            if not (lines := self._lines(trial_id, name)) and not (self.trials / trial_id / name).exists():
+            try:
+                stat = (self.trials / trial_id / name).stat()
+            except FileNotFoundError:
                 return None
+            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            known = self._parsed.get((trial_id, name))
+            if known is not None and known[0] == version and isinstance(known[1], kind):
+                return known[1]
+            lines = self._lines(trial_id, name)
             if len(lines) != 1:
                 raise ValueError(f"{name} has {len(lines)} lines")
-            return reading.parse(kind, lines[0], trial_id, name)
+            found = reading.parse(kind, lines[0], trial_id, name)
+            self._parsed[trial_id, name] = version, found
+            return found
+
+    @contextmanager
+    def _writing(self, trial_id: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            told = f"cannot be written ({error.strerror}): was it removed or closed while the trial ran?"
+            raise UserError(f"{self.trials / trial_id}: {told}") from None
 
     @contextmanager
     def _damaged(self, trial_id: str) -> Iterator[None]:

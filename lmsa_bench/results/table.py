@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -71,8 +71,8 @@ def rows(entries: Iterable[Entry]) -> pa.Table:
 
 
 def _plain(one: Trial | EpochRecord | TrialResult, names: Iterable[str]) -> dict[str, Any]:
-    values = asdict(one)
-    return {name: canonical(values[name]) if isinstance(values[name], dict) else values[name] for name in names}
+    values = {name: getattr(one, name) for name in names}
+    return {name: canonical(value) if isinstance(value, dict) else value for name, value in values.items()}
 
 
 def frame(table: pa.Table) -> "pd.DataFrame":

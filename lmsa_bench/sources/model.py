@@ -150,12 +150,22 @@ class SourceModel:
         if self.storage is not None:
             self.storage.push(self.path, f"sources/{self.path.name}")
             self.storage.remove(self._checkpoint_name, self.training_folder / checkpoint.NAME)
+        return self._facts(found["accuracy"])
+
+    def facts(self) -> SourceFacts | None:
+        """What is known of the source model where ``ensure`` would have nothing to do, else None; raises UserError."""
+        if not self.path.exists():
+            return None
+        accuracy = read(self.path, torch.device("cpu"))["accuracy"]
+        return None if accuracy is None and self.task.source.holdout is not None else self._facts(accuracy)
+
+    def _facts(self, accuracy: float | None) -> SourceFacts:
         source = self.task.source
         trained_on = source_data(source, self.root) if reads_data(source) else None
         return SourceFacts(
             self.task.fingerprint(self.root),
             self.fingerprint,
-            found["accuracy"],
+            accuracy,
             trained_on,
             self.seed if source.on_tuning and source.weights != "pretrain" else self.draw if source.each else None,
             code_of_source(self.task.model),

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import itertools
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,8 @@ from pydantic import StringConstraints
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
 from lmsa_bench.models.weights import content_of
+from lmsa_bench.suites import grid
+from lmsa_bench.suites.grid import MOST_TRIALS
 from lmsa_bench.suites.plugins import import_plugin, located
 from lmsa_bench.suites.rehearsal import hints_of, rehearsed, shape_of
 from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
@@ -24,7 +25,6 @@ from lmsa_bench.tasks.task import Task, Variants
 from lmsa_bench.trial.spec import Int64, Trial, Value, canonical
 
 CONFIGS = (Path(__file__).parents[1] / "tune_configs").resolve()  # in a checkout a link to the folder at the top
-MOST_TRIALS = 100_000
 MOST_SEEDS = 10_000
 MOST_SECONDS = 10_000_000  # of a timeout
 
@@ -96,7 +96,12 @@ def load(name: str, seeds: int | None = None) -> Suite:
             )
             if name in [row.name for row in rows]:
                 raise UserError(f"{at}: there is another row {name!r}; name this one otherwise")
-            rows.append(Row(name, ranked, averaged, frozenset(t.configuration for t in some), each, fields["truth"]))
+            names = [task.name for task, _, _ in tasks]
+            start = grid.starts(METHODS.get(method), fields["grid"], fields["task_grids"], names)
+            if split := {axis for _, axis in start} & {axis for axis, _ in each}:
+                raise UserError(f"{at}.each: {', '.join(sorted(split))}: an extended grid has no rows of its own")
+            ids = frozenset(t.configuration for t in some)
+            rows.append(Row(name, ranked, averaged, ids, each, fields["truth"], start))
         if len(own) <= most:
             trials |= {t.id: t for base in own for t in map(base.with_seed, numbers)}
         if len(own) > most or len(trials) > MOST_TRIALS:
@@ -210,7 +215,7 @@ def _trials(
         if fields["tasks"] is not None and task.name not in fields["tasks"]:
             continue
         own = fields["task_grids"].get(task.name, {})
-        for hparams in _grid(
+        for hparams in grid.combinations(
             factory, fields["grid"] | own, f"{where}.task_grids.{task.name}" if own else f"{where}.grid"
         ):
             trains = rehearsed(factory, hparams, task, f"{where}: {name}").update is not None
@@ -230,28 +235,3 @@ def _trials(
                     sources=suite["sources"] if task.source.weights == "pretrain" else "one",
                     logit_margins=suite["logit_margins"],
                 )
-
-
-def _grid(factory: Callable[..., Any], grid: Mapping[str, Any], where: str) -> Iterator[dict[str, Value]]:
-    """Every combination of the values, each a full set of the factory's hyper-parameters."""
-    parameters, hints = inspect.signature(factory).parameters, hints_of(factory, where)
-    for name in grid:
-        if name not in parameters:
-            raise UserError(
-                f"{where}: {factory.__name__} has no hyper-parameter {name!r}: {nearest(str(name), parameters)}"
-            )
-    axes = []
-    for name, parameter in parameters.items():
-        if name not in grid:
-            if parameter.default is inspect.Parameter.empty:
-                raise UserError(f"{where}: {factory.__name__} needs a value of {name!r}")
-            axes.append([parameter.default])
-            continue
-        values = grid[name] if isinstance(grid[name], list) else [grid[name]]
-        refuse_empty(values, f"{where}.{name}")
-        checked = [check(value, hints[name], f"{where}.{name}") for value in values]
-        axes.append(list(dict.fromkeys(checked)))
-    if math.prod(map(len, axes)) > MOST_TRIALS:
-        raise UserError(f"{where}: has more than {MOST_TRIALS} combinations; make it smaller")
-    for values in itertools.product(*axes):
-        yield dict(zip(parameters, values, strict=True))

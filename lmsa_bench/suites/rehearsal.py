@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any, get_type_hints
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lmsa_bench.control.criteria import Batch, NoBatches
 from lmsa_bench.control.evidence import Evidence
@@ -65,11 +67,22 @@ def shape_of(task: Task) -> LayeredModel:
 @cache
 def _shape_of(factory: Callable[..., LayeredModel], classes: int, input_shape: tuple[int, int, int]) -> LayeredModel:
     with located(f"model {factory.__name__}"):
-        with torch.device("meta"):
+        with torch.device("meta"), _Still():
             model = factory(classes, input_shape)
         if not isinstance(model, LayeredModel):
             raise UserError(f"returns {_kind(model)}, not a LayeredModel")
         return model.eval()
+
+
+class _Still(TorchFunctionMode):
+    """Leaves out what would only change numbers: of tensors that have none it takes seconds, for torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, first = getattr(func, "__name__", ""), next(iter((*args, *(kwargs or {}).values())), None)
+        in_place = name.endswith("_") and not name.endswith("__")
+        if in_place and isinstance(first, Tensor) and first.is_meta:
+            return first
+        return func(*args, **(kwargs or {}))
 
 
 def _kind(value: object) -> str:

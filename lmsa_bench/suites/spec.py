@@ -1,7 +1,7 @@
 """What a suite is: its trials, and the rows of its table that they compete for."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.trial.spec import Trial, Value
@@ -19,6 +19,8 @@ class Row:
     configurations: frozenset[str]  # Trial.configuration
     each: tuple[tuple[str, Value], ...] = ()  # hyper-parameters that have a row of their own for each value: this one's
     truth: bool = False  # tunes one layer alone, to judge criteria by
+    # The first values of grids that go on where the best one is at an end, by task and hyper-parameter.
+    start: Mapping[tuple[str, str], tuple[Value, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Suite:
     def title(self) -> str:
         """The suite's name, and which part of it this is."""
         return f"{self.name}, only {self.part}" if self.part else self.name
+
+    @property
+    def grows(self) -> bool:
+        """Whether some grid goes on where its best value is at an end: which trials count depends on results then."""
+        return any(row.start for row in self.rows)
 
     def refuse_missing_weights(self) -> None:
         """Raises UserError where a file of given weights is missing: what is in it names the trials."""

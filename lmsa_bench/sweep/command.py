@@ -1,8 +1,10 @@
 """Runs a suite's trials on Ray, and prints its ranked table:  python -m lmsa_bench.sweep [SUITE]"""
 
 import argparse
+import importlib
 import os
 import shlex
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from typing import get_args
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.codes import footnotes
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.sequential import Look, Standing, looks
 from lmsa_bench.atomic import drop_scratch
 from lmsa_bench.errors import UserError, one_line
@@ -22,10 +25,10 @@ from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.sweep import plan
+from lmsa_bench.sweep import plan, start
 from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.publisher import Publisher
-from lmsa_bench.sweep.until import run_until
+from lmsa_bench.sweep.until import Steps, run_in_steps
 from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
@@ -59,19 +62,28 @@ def run_on_ray(
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
-    from lmsa_bench.sweep import nodes, tuning, workers  # Ray takes seconds to import, and most mistakes show before
+    start.set_environment(cluster.address)
+    from lmsa_bench.sweep.cluster import connected, warm_up  # Ray takes seconds, and most mistakes show before
     from lmsa_bench.sweep.job import Job, Orders
 
     journal = place.journal
-    alone = last.enter_context(tuning.cluster(cluster.address, cluster.cpus))
+    imports = threading.Thread(target=importlib.import_module, args=("lmsa_bench.sweep.tuning",))
+    imports.start()  # while Ray's processes start
+    alone = last.enter_context(connected(cluster.address, cluster.cpus))
+    from lmsa_bench.sweep import nodes
+
+    at_once = nodes.slots(suite.cpus, suite.gpus)
+    if alone and not suite.gpus:
+        warm_up(min(at_once, len(pending)), suite.cpus)
+    imports.join()
+    from lmsa_bench.sweep import tuning, workers
+
     nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": place.data})
-    tasks, at_once = len({trial.task for trial in pending}), nodes.slots(suite.cpus, suite.gpus)
     if not at_once:
         takes = f"a trial takes {suite.cpus:g} CPUs and {suite.gpus:g} GPUs"
         if alone:
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
-    print(f"source models of {tasks} tasks, then {len(pending)} trials, {at_once} at a time", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
     facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
     for trial in pending:
@@ -84,7 +96,7 @@ def run_on_ray(
         else:
             lines[own.judgement(task_of(trial))] = None
             jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
-    print("\n".join(lines), flush=True)
+    print("\n".join([*lines, f"{len(jobs)} trials, {at_once or 1} at a time"]), flush=True)
     tuning.fit(jobs, journal, cluster.asha, progress)
 
 
@@ -126,7 +138,7 @@ def conclude(
     failed = [(t, result) for t in suite.trials if (result := results[t.id]) and result.status == "failed"]
     missing = sum(result is None for result in results.values())
     for trial, result in failed[:MOST_FAILURES]:
-        print(f"failed: {trial.label}: {result.reason}")
+        print(f"failed: {trial.label}: {one_line(result.reason)}")
     if len(failed) > MOST_FAILURES:
         print(f"and {len(failed) - MOST_FAILURES} more failed trials")
     if len(failed) + missing < len(results) or not results:
@@ -144,7 +156,8 @@ def conclude(
     if missing:
         print(f"{missing} of {len(suite.trials)} trials have not ended: run the same command again to resume")
     if trouble is None:
-        print(f"MLflow: {store.shown if store.is_server else f'mlflow ui --backend-store-uri {store.shown}'}")
+        ui = shlex.join(["mlflow", "ui", "--backend-store-uri", store.shown])
+        print(f"MLflow: {store.shown if store.is_server else ui}")
     else:
         options = shlex.join(["--results", str(journal.root), "--tracking-uri", store.shown])
         print(f"warning: {trouble}")
@@ -231,32 +244,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite.refuse_missing_weights()
         finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
-    pending = [trial for trial in suite.trials if trial.id not in finished]
+    now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
+    pending = [trial for trial in now.trials if trial.id not in finished]
     pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)
     data = options.data.absolute()
     if options.dry_run:
         slots = 1 if options.local else max(1, int((options.cpus or os.cpu_count() or 1) / (suite.cpus or 1)))
-        print("\n".join(plan.describe(suite, journal, pending, data, slots)))
+        print("\n".join(plan.describe(now, journal, pending, data, slots)))
         return 0
     for trial_id in finished:  # what ended before there was a storage
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     place = Place(journal, data, provenance=provenance.of_process() | {"config": suite.config})
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
-    ids, standing = [trial.id for trial in suite.trials], None
+    ids, found = [trial.id for trial in suite.trials], Steps(suite, planned, journal)
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
-        if planned:
 
-            def go(some: list[Trial]) -> None:
-                run(suite, some, place, cluster, options.plain, last)
+        def go(some: list[Trial]) -> None:
+            count = len({trial.setting for trial in some})
+            where = "in this process" if cluster is None else "on Ray, which is starting"
+            print(f"suite {suite.title}: {len(some)} trials of {count} data sets {where}", flush=True)
+            run(suite, some, place, cluster, options.plain, last)
 
-            standing = run_until(suite, planned, journal, go)
-            suite = replace(suite, trials=standing.trials)
-            print(f"ended since {standing.over}" if standing.over else "interrupted", flush=True)
+        if found.several:
+            run_in_steps(found.needed, journal, go)
         elif pending:
-            run(suite, pending, place, cluster, options.plain, last)
+            go(pending)
         else:
             print(f"all {len(suite.trials)} trials are done: nothing to run", flush=True)
+    suite = found.suite
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(suite, journal, store, bool(pending), publisher.trouble, standing)
+    return conclude(suite, journal, store, bool(pending), publisher.trouble, found.standing)

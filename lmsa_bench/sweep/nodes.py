@@ -5,12 +5,18 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list, _internal_kv_put
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_list,
+    _internal_kv_put,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lmsa_bench.errors import UserError
@@ -46,16 +52,42 @@ def wait_for_peers(sweep: str, peers: int, cpus: float, gpus: float) -> None:
     shorter than a start, the first actor would run them all alone. They meet in Ray's own store: a network file
     system may show a new file half a minute late.
     """
-    _internal_kv_put(f"{sweep}/{uuid.uuid4().hex}", b"", namespace=NAMESPACE)
+    beat(f"{sweep}/{ray.get_runtime_context().get_actor_id()}")
     deadline = time.monotonic() + START_SECONDS
     while len(_internal_kv_list(f"{sweep}/", namespace=NAMESPACE)) < peers and time.monotonic() < deadline:
         time.sleep(0.1)
         peers = min(peers, slots(cpus, gpus))  # a node may have died, and its workers with it
 
 
-def forget_peers(sweep: str) -> None:
-    """Drops what wait_for_peers left behind."""
-    _internal_kv_del(f"{sweep}/", del_by_prefix=True, namespace=NAMESPACE)
+def beat(worker: str) -> None:
+    """A sign of life of this process, which also says how it can be ended."""
+    pulse = f"{ray.get_runtime_context().get_node_id()} {os.getpid()} {time.monotonic()}"
+    _internal_kv_put(worker, pulse.encode(), namespace=NAMESPACE)
+
+
+def pulse(worker: str) -> str:
+    """A worker's last sign of life, "" where there was none."""
+    return (_internal_kv_get(worker, namespace=NAMESPACE) or b"").decode()
+
+
+def end(worker: str) -> None:
+    """Has the node of a worker end it: one that is stopped hears nothing itself."""
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def kill(pid: int) -> None:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if "ray::" in " ".join(process.cmdline()):  # else it has ended, and the number is another's now
+                process.kill()
+
+    if last := pulse(worker):
+        node, pid, _ = last.split()
+        kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(int(pid))
+
+
+def forget(worker: str) -> None:
+    """Drops the signs of life of a worker, or of all of a sweep."""
+    _internal_kv_del(worker, del_by_prefix=True, namespace=NAMESPACE)
 
 
 @contextmanager

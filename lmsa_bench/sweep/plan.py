@@ -3,13 +3,15 @@
 import copy
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
 import torch
 
 from lmsa_bench.control.criteria import NoBatches
+from lmsa_bench.methods import Method
+from lmsa_bench.models import MODELS
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.seeding import generator
 from lmsa_bench.sources import needs
@@ -17,13 +19,20 @@ from lmsa_bench.suites.plugins import located
 from lmsa_bench.suites.rehearsal import shape_of, unloaded
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep.progress import clock
-from lmsa_bench.trial.cost import of_step
+from lmsa_bench.tasks.task import Task
+from lmsa_bench.trial.code import code_of_functions
+from lmsa_bench.trial.cost import Cost, of_step
+from lmsa_bench.trial.made_of import made_of
+from lmsa_bench.trial.meter import as_it_counts
 from lmsa_bench.trial.names import method_of, task_of
+from lmsa_bench.trial.shared import Shared
 from lmsa_bench.trial.spec import Trial
 
 # (an operator's, a floating-point operation's): as measured on small networks on one core; on a GPU, 10 TFLOP/s.
 CORE_SECONDS = (25e-6, 1 / 40e9)
 GPU_SECONDS = (10e-6, 1 / 10e12)
+
+SMALL = 1_000_000  # parameters
 
 Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
 
@@ -36,9 +45,9 @@ def kind(trial: Trial) -> Kind:
 def seconds_seen(journal: Journal) -> dict[Kind, float]:
     """The mean training seconds of ended trials, for each kind."""
     seen = defaultdict(list)
-    for entry in journal.entries():
-        if entry.result is not None and entry.result.status == "finished":
-            seen[kind(entry.trial)].append(entry.result.seconds)
+    for trial_id in journal.ids():
+        if (result := journal.result(trial_id)) is not None and result.status == "finished":
+            seen[kind(journal.trial(trial_id))].append(result.seconds)
     return {which: sum(seconds) / len(seconds) for which, seconds in seen.items()}
 
 
@@ -92,19 +101,41 @@ def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
     if method.update is None:
         return 0.0, 0
     model = copy.deepcopy(shape_of(task))
-    with torch.device("meta"):
-        x = torch.empty(trial.batch_size, *task.input_shape)
-        y = torch.empty(trial.batch_size, dtype=torch.int64)
     with located(f"{trial.task} {trial.method}"):
         try:
             method.prepare(model, generator(0, "estimate"))
             chosen = [method.select(model, unloaded(), 0, generator(0, "estimate")).layers]
         except NoBatches:  # only data can tell which layer: the mean over all
             chosen = [(n,) for n in range(len(model))]
-        costs = [of_step(model, method.update, x, y, layers, 0, method.rest) for layers in chosen]
+        costs = [_step(task, method, layers, trial.batch_size, data) for layers in chosen]
     per_operator, per_flop = GPU_SECONDS if gpu else CORE_SECONDS
     seconds = mean(c.operators * per_operator + c.flops * per_flop for c in costs)
     return seconds * trial.epochs * samples(trial, data) / trial.batch_size, max(c.kept_bytes for c in costs)
+
+
+def _step(task: Task, method: Method, layers: Sequence[int], batch_size: int, data: Path) -> Cost:
+    """What a step costs, counted once on a node: on tensors without data, where the model is not small."""
+    assert method.update is not None
+    shared, made = Shared.of(data), made_of((method.update, method.prepare), as_it_counts)
+    sizes: list[str | int] = [task.model, task.classes, *task.input_shape, batch_size, *layers, method.rest]
+    key = ["step", *sizes]
+    if made is not None:
+        key += [made.text, code_of_functions((MODELS.get(task.model), *made.functions)), str(torch.__version__)]
+        if shared is not None and (found := shared.recall(key)) is not None:
+            return Cost(**found)
+    model = copy.deepcopy(shape_of(task))
+    where = "cpu" if sum(parameter.numel() for parameter in model.parameters()) < SMALL else "meta"
+    if where == "cpu":  # torch takes longer to say what comes out of an operator than to compute it
+        model = model.to_empty(device=where)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.detach().zero_()
+    x = torch.zeros(batch_size, *task.input_shape, device=where)
+    y = torch.zeros(batch_size, dtype=torch.int64, device=where)
+    method.prepare(model, generator(0, "estimate"))
+    cost = of_step(model, method.update, x, y, layers, 0, method.rest)
+    if shared is not None and made is not None:
+        shared.remember(key, cost._asdict())
+    return cost
 
 
 def samples(trial: Trial, data: Path) -> int:

@@ -1,18 +1,17 @@
-"""The driver's side of Ray: a cluster, and a Tune run over trials, whose own state is disposable."""
+"""The driver's side of Ray Tune: a run over trials, whose own state is disposable."""
 
 import errno
 import logging
 import os
-import signal
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -20,19 +19,14 @@ from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
 from lmsa_bench.local import Failure, Place, fail
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.sweep import nodes
 from lmsa_bench.sweep.job import Job
-from lmsa_bench.sweep.nodes import forget_peers, slots
 from lmsa_bench.sweep.progress import Progress
+from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
-ENVIRONMENT = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
+LOOK_SECONDS = 1.0  # between two looks for workers that have fallen silent
 
 
 class OneASHAEach(FIFOScheduler):
@@ -64,13 +58,33 @@ def _last_line(error: object) -> str:
 
 
 class Ended(tune.Callback):
-    """Reports the progress of every trial that ends, and counts the failed tries of the others."""
+    """Reports the progress of every trial that ends, counts the failed tries of the others, and ends silent workers."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, timeout: float) -> None:
         self.progress = progress
+        self.watch, self.looked = Watch(timeout), time.monotonic()
+        self.results: Counter[str] = Counter()  # by Tune's id of a trial
+        self.silent: dict[str, str] = {}  # by Tune's id, what is said of a worker that had to be ended
         self.tries: Counter[str] = Counter()  # failed ones, by trial id
         self.died: dict[str, str] = {}  # in this fit, and why
         self.count = 0  # of all that ended in this fit
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """See tune.Callback."""
+        if time.monotonic() - self.looked < LOOK_SECONDS:
+            return
+        self.looked = time.monotonic()
+        running = {trial.trial_id: trial for trial in trials if trial.status == "RUNNING"}
+        pulses = {name: (trial.num_failures, self.results[name]) for name, trial in running.items()}
+        for name in self.watch.silent(pulses):
+            orders = Job.from_json(running[name].config).orders
+            self.silent[name] = f"no epoch within {orders.timeout:g} s, and its worker did not end by itself"
+            nodes.end(f"{orders.scratch}/{running[name].temporary_state.ray_actor._actor_id.hex()}")
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        """See tune.Callback."""
+        self.results[trial.trial_id] += 1
+        self.silent.pop(trial.trial_id, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
@@ -83,40 +97,15 @@ class Ended(tune.Callback):
         died = Job.from_json(trial.config).trial.id
         self.tries[died] += max(1, trial.num_failures)
         try:
-            self.died[died] = _last_line(trial.get_pickled_error() or trial.get_error())
+            told = _last_line(trial.get_pickled_error() or trial.get_error())
+            self.died[died] = self.silent.pop(trial.trial_id, told)
         except (OSError, *NO_ROOM):
             self.died[died] = "its worker failed, and the reason could not be written"
 
 
-@contextmanager
-def cluster(address: str | None, cpus: int | None) -> Iterator[bool]:
-    """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
-    if ray.is_initialized():  # by an earlier step of a sweep that adds replications
-        yield address is None and "RAY_ADDRESS" not in os.environ
-        return
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None and "RAY_ADDRESS" not in os.environ:
-        options |= {"num_cpus": cpus, "include_dashboard": False, "address": "local"}
-    elif address is not None:
-        options["address"] = address
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"Ray cluster {address or os.environ.get('RAY_ADDRESS', 'local')}: {error}") from None
-    # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
-    try:
-        yield options.get("address") == "local"
-    finally:
-        ray.shutdown()
-        signal.signal(signal.SIGTERM, before)
-
-
 def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -> None:
     """Runs these trials of one sweep; those that die too often end as failed, with the reason."""
-    ended = Ended(progress)
+    ended = Ended(progress, jobs[0].orders.timeout if jobs else 0)
     while jobs:
         ended.died, ended.count = {}, 0
         _fit(jobs, journal, asha, ended)
@@ -141,14 +130,14 @@ def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -
 
 def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it prints tracebacks about its own state
-    at_once = max(1, slots(jobs[0].orders.cpus, jobs[0].orders.gpus))
+    at_once = max(1, nodes.slots(jobs[0].orders.cpus, jobs[0].orders.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     with scratch_folder(journal.root) as scratch:
         orders = replace(jobs[0].orders, scratch=str(scratch), peers=min(at_once, len(jobs)))
         try:
             _tune([replace(job, orders=orders) for job in jobs], scratch, asha, ended)
         finally:
-            forget_peers(str(scratch))
+            nodes.forget(f"{scratch}/")
 
 
 def _tune(jobs: Sequence[Job], scratch: Path, asha: bool, ended: Ended) -> None:

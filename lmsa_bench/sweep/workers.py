@@ -5,7 +5,7 @@ import faulthandler
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,9 @@ from lmsa_bench.object_store import PATIENCE, Storage
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
+from lmsa_bench.sweep import nodes
 from lmsa_bench.sweep.job import Job, Orders
-from lmsa_bench.sweep.nodes import wait_for_peers
+from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
@@ -80,7 +81,7 @@ class TrialTrainable(tune.Trainable):
         # A node that joined the cluster after the driver had checked them all.
         if not orders.storage and not Path(orders.scratch).is_dir():
             raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
-        wait_for_peers(orders.scratch, orders.peers, orders.cpus, orders.gpus)
+        nodes.wait_for_peers(orders.scratch, orders.peers, orders.cpus, orders.gpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -154,7 +155,7 @@ class TrialTrainable(tune.Trainable):
     def _leave(self) -> None:
         self.steps = None
         if self.lock is not None:
-            self.lock.release()
+            self.place.journal.unlock(self.job.trial.id, self.lock)
             self.lock = None
 
 
@@ -162,8 +163,19 @@ def _storage(uri: str | None) -> Storage | None:
     return Storage(uri, PATIENCE) if uri else None
 
 
+def _known(first: Sequence[Trial], orders: Orders) -> list[SourceFacts] | None:
+    """The facts of these trials' source models where they are all there and whole; a worker costs seconds to start."""
+    if orders.storage is not None:
+        return None
+    try:
+        found = [SourceModel(task_of(one), Path(orders.data), one.seed).facts() for one in first]
+    except UserError:
+        return None  # for a worker to say so
+    return None if None in found else [one for one in found if one is not None]
+
+
 def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | Failure]:
-    """Makes the trials' source models, each once; by trial id its facts, or why there is no model."""
+    """Makes the trials' source models that are missing, each once; by trial id its facts, or why there is none."""
 
     @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES, retry_exceptions=True)
     def make(first: Sequence[Trial], dump: Path) -> list[SourceFacts] | Failure:
@@ -172,7 +184,13 @@ def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | 
             data, storage = Path(orders.data), _storage(orders.storage)
             dump.parent.mkdir(parents=True, exist_ok=True)
             with watchdog(dump, orders.timeout) as restart:
-                return [SourceModel(task_of(one), data, one.seed, storage).ensure(device, restart) for one in first]
+
+                def alive() -> None:
+                    restart()
+                    nodes.beat(dump.name)
+
+                alive()
+                return [SourceModel(task_of(one), data, one.seed, storage).ensure(device, alive) for one in first]
         except Exception as error:
             if passes(error):
                 raise
@@ -184,17 +202,34 @@ def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | 
     for trial in trials:
         groups[SourceModel(task_of(trial), Path(orders.data), trial.seed).group][trial.setting].append(trial)
     facts: dict[str, SourceFacts | Failure] = {}
-    started = []
+    started = dict[Any, tuple[dict[str, list[Trial]], Path]]()
     for alike in groups.values():
+        if (known := _known([same[0] for same in alike.values()], orders)) is not None:
+            facts |= {trial.id: one for same, one in zip(alike.values(), known, strict=True) for trial in same}
+            continue
         dump = Path(orders.data) / "sources" / f"{uuid.uuid4().hex}.{HANG}"
-        started.append((alike, dump, make.remote([same[0] for same in alike.values()], dump)))
-    for alike, dump, reference in started:
+        started[make.remote([same[0] for same in alike.values()], dump)] = alike, dump
+    for reference in _ended(started, Watch(orders.timeout)):
+        alike, dump = started[reference]
         try:
             found = ray.get(reference)
         except ray.exceptions.RayError as error:
             hung = why_it_hung(dump, orders.timeout)
             found = Failure(f"source model: {hung or f'{type(error).__name__}: {str(error).splitlines()[0]}'}")
+        nodes.forget(dump.name)
         own: Sequence[SourceFacts | Failure] = found if isinstance(found, list) else [found] * len(alike)
         for same, one in zip(alike.values(), own, strict=True):
             facts |= {trial.id: one for trial in same}
     return facts
+
+
+def _ended(started: Mapping[Any, tuple[object, Path]], watch: Watch) -> Iterator[Any]:
+    """These tasks, each as it ends; the processes of those that give no sign of life are ended."""
+    waiting = list(started)
+    while waiting:
+        ended, waiting = ray.wait(waiting, timeout=1.0)
+        yield from ended
+        names = [started[reference][1].name for reference in waiting]
+        pulses = {name: last for name in names if (last := nodes.pulse(name))}
+        for name in watch.silent(pulses):
+            nodes.end(name)

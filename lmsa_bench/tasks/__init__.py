@@ -7,7 +7,10 @@ from typing import Any
 from lmsa_bench.errors import UserError
 from lmsa_bench.registry import Registry
 from lmsa_bench.tasks import cifar, digits, fashion, imagenet, strengths
+from lmsa_bench.tasks.from_folder import folder_task
 from lmsa_bench.tasks.task import Task
+
+__all__ = ["TASKS", "build", "folder_task"]
 
 TASKS = Registry[Task]("task")
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.models import weights
 from lmsa_bench.tasks import arrow
+from lmsa_bench.tasks.task import to_unit
 
 FORMATS = ("JPEG", "PNG")  # those of ImageNet; pillow opens others, such as EPS, with external programs
 MAX_PIXELS = 1 << 26  # of a resized image
@@ -18,6 +21,12 @@ BATCH = 256  # images that are decoded before they are written
 
 Item = tuple[Path, int]  # an image file and its label
 Cut = Callable[[Image.Image, int], Image.Image]
+
+
+def input_of(model: str) -> Callable[[Tensor], Tensor]:
+    """What such images, uint8 (K, 3, H, W), become as the input of a model."""
+    standardise = weights.normalised(model)
+    return lambda images: standardise(to_unit(images))
 
 
 def items(folder: Path, labels: dict[str, int], per_class: int | None = None, exact: bool = False) -> list[Item]:

@@ -6,13 +6,12 @@ images; their 1,700 validation images are the test set.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
-from torch import Tensor
 
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.models import weights
@@ -28,7 +27,7 @@ from lmsa_bench.tasks.published import (
     IMAGENET_C,
     DataSet,
 )
-from lmsa_bench.tasks.task import Source, Split, Splits, Task, Variants, to_unit, view
+from lmsa_bench.tasks.task import Source, Split, Splits, Task, Variants, view
 
 RECIPE = 1  # increased whenever the content of a prepared file or of a source's training set changes
 SIZE = 224
@@ -114,7 +113,7 @@ def living17(test_per_class: Count | None = None, model: str = "resnet50", sourc
         epochs=source_epochs,
         lr=1e-3,
         holdout=lambda root: _read_if_present(_living(root, "source", "val")),
-        transform=_input(model),
+        transform=folders.input_of(model),
         weights=weights.default(model),
         stages=LP_FT,
         prepare=partial(prepare_living17, sides=("source",)),
@@ -130,7 +129,7 @@ def living17(test_per_class: Count | None = None, model: str = "resnet50", sourc
         splits=splits,
         prepare=partial(prepare_living17, sides=("target",)),
         fingerprint=lambda root: arrow.identity([_living(root, "target", part) for part in ("train", "val")]),
-        transform=_input(model),
+        transform=folders.input_of(model),
         needs={"imagenet": ()},
         tuning=len(set(subclasses("target").values())) * LIVING_COUNTS[0],
         shift="feature",
@@ -168,7 +167,7 @@ def _corruptions(
             epochs=0,
             lr=0.0,
             holdout=lambda root: _read_if_present(_holdout(root)),
-            transform=_input(model),
+            transform=folders.input_of(model),
             weights=weights.default(model),
             accuracy=weights.PUBLISHED[model].accuracy if model in weights.PUBLISHED else None,
         ),
@@ -176,7 +175,7 @@ def _corruptions(
         prepare=lambda root: prepare_corrupted(data, root, True, corruptions, severity),
         fingerprint=lambda root: arrow.identity([_corrupted(data, root, each, severity) for each in corruptions]),
         variants=tuple(corruptions),
-        transform=_input(model),
+        transform=folders.input_of(model),
         needs={data.name: tuple(corruptions)},
         tuning=CLASSES * COUNTS[0],
         shift="input",
@@ -189,11 +188,6 @@ def _prepare_part(
     if not arrow.is_current(path, recipe):
         files = folders.items(IMAGENET.find(root, part), labels, per_class)
         folders.write(path, files, folders.center_crop, SIZE, arrow.marked(recipe, False))  # no checksums are published
-
-
-def _input(model: str) -> Callable[[Tensor], Tensor]:
-    standardise = weights.normalised(model)
-    return lambda images: standardise(to_unit(images))
 
 
 def _read_if_present(path: Path) -> Split | None:

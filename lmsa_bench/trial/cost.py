@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from lmsa_bench.control.updates import Update
 from lmsa_bench.models import LayeredModel
@@ -31,13 +30,16 @@ class _Flops(TorchDispatchMode):
     """Adds up torch's own counts, operator by operator; FlopCounterMode refuses gradients with respect to states."""
 
     def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry  # brings a compiler along
+
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = self.operators = 0
+        self.known = flop_registry
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.operators += 1
-        if count := flop_registry.get(func._overloadpacket):
+        if count := self.known.get(func._overloadpacket):
             self.total += count(*args, **(kwargs or {}), out_val=out)
         return out
 

@@ -47,7 +47,7 @@ class Meter:
         self._alike = (
             (task.model, task.classes, task.input_shape, str(device), trial.batch_size),
             (trial.method, type(update), method.rest),
-            tuple(sorted((name, _as_it_counts(value)) for name, value in trial.hparams.items())),
+            tuple(sorted((name, as_it_counts(value)) for name, value in trial.hparams.items())),
         )
 
     def step(self, samples: Samples, indices: Tensor, layers: tuple[int, ...]) -> Spent:
@@ -95,6 +95,6 @@ class Meter:
         return counted
 
 
-def _as_it_counts(value: Value) -> Value:
+def as_it_counts(value: Value) -> Value:
     """A hyper-parameter as far as it decides what is computed: a float only by whether it is zero."""
     return bool(value) if isinstance(value, float) else value

@@ -49,7 +49,7 @@ class Selecting:
     def at(self, step: int, update: Update | None, before: Mapping[str, list[float]]) -> Selected:
         """The selection before this step; at step 0, of the source model, another trial's if it is the same."""
         shared = self.train.shared
-        made = made_of(self.method.select) if shared is not None and step == 0 else None
+        made = made_of((self.method.select, self.method.prepare)) if shared is not None and step == 0 else None
         if shared is None or made is None:
             return self._made(step, update, before)
         code = code_of_functions(made.functions)

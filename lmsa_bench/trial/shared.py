@@ -49,7 +49,7 @@ class Shared:
         self.folder, self.budget, self.split, self.code = folder, budget, split, code
 
     @classmethod
-    def of(cls, data: Path, split: str, code: str) -> "Shared | None":
+    def of(cls, data: Path, split: str = "", code: str = "") -> "Shared | None":
         """The folder below a data root, None where the user wants none; raises UserError at a budget that is none."""
         text = os.environ.get(BUDGET, "")
         try:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le, Predicate
@@ -62,16 +63,16 @@ class Trial:
     sources: Literal["one", "each"] = "one"  # a source model that all seeds share, or one trained for each seed
     logit_margins: bool = False  # keep the margins of the test's logits beside its outcomes
 
-    @property
+    @cached_property
     def id(self) -> str:
         return _hash(self._identity())
 
-    @property
+    @cached_property
     def configuration(self) -> str:
         """The id of what all seeds of this trial share."""
         return _hash({name: value for name, value in self._identity().items() if name != "seed"})
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """Equal for trials of the same task, variant, options and source weights."""
         return canonical([self.task, self.variant, dict(self.options), self.weights, self.weights_sha256])
@@ -88,7 +89,8 @@ class Trial:
 
         Fields that came later count where they are not as they were before.
         """
-        named = asdict(self) | ({"weights": "file"} if self.weights_sha256 else {})
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        named |= {"weights": "file"} if self.weights_sha256 else {}
         return {name: value for name, value in named.items() if name not in LATER or value != LATER[name]}
 
     def with_seed(self, seed: int) -> "Trial":

@@ -1,10 +1,14 @@
 import os
+import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import hand_made
 import pytest
+from filelock import Timeout
 from hand_made import entry, write
 
 from lmsa_bench.errors import UserError
@@ -148,3 +152,32 @@ def test_a_trial_that_is_forgotten_is_gone_from_the_object_store_and_its_code_is
     third.refresh()
     assert third.entry(made.trial.id) == Entry(made.trial, [], None)
     assert second.code("../lmsa_bench") == {} == second.code("none")
+
+
+def test_a_trial_that_has_ended_leaves_no_lock_and_no_parts(journal):
+    made = entry("t", "m", {}, 0)
+    folder = journal.folder(made.trial)
+    (folder / ".records.jsonl.0123").touch()
+    lock, waiting = journal.lock(made.trial.id), journal.lock(made.trial.id)
+    with lock:
+        journal.unlock(made.trial.id, lock)
+        assert not lock.is_locked and (folder / "lock").exists()  # it goes on elsewhere
+    write(journal, made)
+    with lock, ThreadPoolExecutor(1) as pool:
+        turn = pool.submit(waiting.acquire, timeout=20)
+        time.sleep(0.2)  # for it to wait with the file open
+        journal.unlock(made.trial.id, lock)
+        assert turn.result() and waiting.is_locked and (folder / "lock").exists()
+        with pytest.raises(Timeout):
+            journal.lock(made.trial.id).acquire(timeout=0)
+    journal.unlock(made.trial.id, waiting)
+    assert {path.name for path in folder.iterdir()} == {"trial.json", "records.jsonl", "result.json"}
+
+
+def test_a_folder_that_is_removed_while_its_trial_runs_is_one_line(journal):
+    made = entry("t", "m", {}, 0, [0.1, 0.2])
+    write(journal, made._replace(records=made.records[:1], result=None))
+    shutil.rmtree(journal.root)
+    for written in (lambda: journal.append(made.records[1]), lambda: journal.finish(made.result)):
+        with pytest.raises(UserError, match=f"{made.trial.id}: cannot be written .* was it removed or closed while"):
+            written()

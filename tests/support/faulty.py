@@ -1,6 +1,7 @@
 """A plugin with methods that are slow, or that fail as on a cluster, in the third epoch of a trial on digits."""
 
 import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,10 @@ def hang():
     time.sleep(10_000)
 
 
+def stop():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def recorded(n):
     """Selects layer n, and appends each trial that starts from its first epoch to a file."""
 
@@ -62,12 +67,6 @@ def slow(lr: Positive, n: int = 0, pause: float = 0.1) -> Method:
 
 
 @METHODS.register
-def oom(lr: Positive) -> Method:
-    """Runs out of memory."""
-    return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=out_of_memory))
-
-
-@METHODS.register
 def oom_once(lr: Positive) -> Method:
     """Runs out of memory the first time."""
     return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=out_of_memory, once="oom"))
@@ -80,6 +79,6 @@ def hangs(lr: Positive) -> Method:
 
 
 @METHODS.register
-def hangs_once(lr: Positive) -> Method:
-    """Hangs the first time."""
-    return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=hang, once="hang"))
+def stops_once(lr: Positive) -> Method:
+    """Is stopped the first time, all its threads at once."""
+    return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=stop, once="stop"))

@@ -30,9 +30,9 @@ plugins: [PLUGIN]
 resources: {timeout: 6}
 rows:
   slow: {grid: {lr: 1e-2, pause: 0.3}}
-  oom: {grid: {lr: 1e-2}}
   oom_once: {grid: {lr: 1e-2}}
   hangs: {grid: {lr: 1e-2}}
+  stops_once: {grid: {lr: 1e-2}}
 """
 OTHER = ONE.replace("suite: one", "suite: other").replace("[0, 1, 2]", "[1, 2, 3]")
 
@@ -57,24 +57,24 @@ def test_memory_and_hangs_cost_an_epoch_or_their_own_trial_alone(data, tmp_path)
     assert {name: one.result.status for name, one in found.items()} == {
         "slow": "finished",
         "oom_once": "finished",
-        "oom": "failed",
         "hangs": "failed",
+        "stops_once": "finished",
     }
-    reasons = {name: found[name].result.reason for name in ("oom", "hangs")}
-    assert reasons["oom"].startswith("after 3 tries: torch.OutOfMemoryError: CUDA out of memory")
-    assert reasons["hangs"].startswith("after 3 tries: no epoch within 6 s")
-    assert all(reason[:60] in sweep.output for reason in reasons.values())
+    reason = found["hangs"].result.reason
+    assert reason.startswith("after 3 tries: no epoch within 6 s") and reason[:60] in sweep.output
     hang = sweep.journal.trials / found["hangs"].trial.id / "hang.txt"
-    assert 'faulty.py", line' in hang.read_text() and hang.name in reasons["hangs"]
-    assert [[r.epoch for r in found[name].records] for name in reasons] == [[1, 2]] * 2  # what was finished is kept
+    assert 'faulty.py", line' in hang.read_text() and hang.name in reason
+    assert [r.epoch for r in found["hangs"].records] == [1, 2]  # what was finished is kept
 
     def numbers(name):
         return [(r.epoch, r.train_loss, r.val_loss, r.val_accuracy) for r in found[name].records]
 
-    assert numbers("oom_once") == numbers("slow")
-    assert found["oom"].result.provenance["commit"] == found["slow"].result.provenance["commit"]
+    assert numbers("oom_once") == numbers("stops_once") == numbers("slow")
+    assert found["hangs"].result.provenance["commit"] == found["slow"].result.provenance["commit"]
     assert "Traceback" not in sweep.output
     sweep.assert_mirrored()
+    left = {path.name for path in sweep.journal.trials.glob("*/*")}  # a lock of the one whose worker died
+    assert left == {"trial.json", "records.jsonl", "result.json", "hang.txt", "lock"}
 
 
 WATCHED = """
@@ -111,8 +111,8 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(data, undisturbed, small_disk, tmp_path):
-    sweep = Sweep(tmp_path, data, ONE, small_disk / "results")
-    driver = sweep.start("--seeds", "1")
+    sweep = Sweep(tmp_path, data, ONE.replace("[0, 1, 2]", "[0, 1]"), small_disk / "results")
+    driver = sweep.start("--seeds", "1", "--cpus", "1")
     deadline = time.monotonic() + 300
     while not sweep.stamps() and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.05)
@@ -124,8 +124,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(data, undisturbed,
     assert ended(driver) in (1, 2), sweep.output
     assert "Traceback" not in sweep.output and "No space left" in sweep.output
     ballast.unlink()
-    assert sweep.run("--seeds", "1") == 0, sweep.output
-    assert before.items() <= sweep.stamps().items() and len(sweep.stamps()) == 3
+    assert sweep.run("--seeds", "1", "--cpus", "1") == 0, sweep.output
+    assert before.items() <= sweep.stamps().items() and len(sweep.stamps()) == 2
     assert sweep.files().items() <= undisturbed[0].files().items()
     sweep.assert_mirrored()
 

@@ -141,14 +141,14 @@ def test_a_full_disk_costs_no_trial(tmp_path):
 
 
 def test_the_user_says_how_much_room_there_is(tmp_path, monkeypatch):
-    assert Shared.of(tmp_path, "", "").budget == 8 << 30
+    assert Shared.of(tmp_path).budget == 8 << 30
     monkeypatch.setenv("LMSA_SHARED_GIB", "0.5")
-    assert Shared.of(tmp_path, "", "").budget == 1 << 29
+    assert Shared.of(tmp_path).budget == 1 << 29
     monkeypatch.setenv("LMSA_SHARED_GIB", "0")
-    assert Shared.of(tmp_path, "", "") is None
+    assert Shared.of(tmp_path) is None
     monkeypatch.setenv("LMSA_SHARED_GIB", "much")
     with pytest.raises(UserError, match="LMSA_SHARED_GIB='much': expected the GiB"):
-        Shared.of(tmp_path, "", "")
+        Shared.of(tmp_path)
 
 
 def test_a_selection_is_made_once_for_all_that_make_the_same(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""A suite in one archive that verifies itself."""

@@ -1,0 +1,58 @@
+"""A connection to Ray, or a Ray of our own; without Tune and torch, which can be imported while it starts."""
+
+import importlib
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.sweep import start
+from lmsa_bench.sweep.watch import over_ray
+
+
+@contextmanager
+def connected(address: str | None, cpus: int | None) -> Iterator[bool]:
+    """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
+    if ray.is_initialized():  # by an earlier step of a sweep that adds replications
+        yield start.is_own(address)
+        return
+    start.set_environment(address)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if own := start.is_own(address):
+        start.refuse_places()
+        options |= {"num_cpus": cpus, "include_dashboard": False, "address": "local"}
+    elif address is not None:
+        options["address"] = address
+    try:
+        with start.patience():
+            ray.init(**options)
+    except Exception as error:  # noqa: BLE001 - whatever the parts of Ray raise, it has not started
+        place = "does not start on this machine" if own else f"cluster {address or os.environ['RAY_ADDRESS']}"
+        raise UserError(f"Ray {place}: {one_line(error)}") from None
+    # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    try:
+        with over_ray():
+            yield own
+    finally:
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, before)
+
+
+def warm_up(workers: int, cpus: float) -> None:
+    """Lets so many of the cluster's idle processes import what a trial needs, while the driver gets ready.
+
+    Their actors take such a process where there is one; on a GPU each gets a new one, so this would be for nothing.
+    """
+
+    @ray.remote(num_cpus=cpus, max_retries=0)
+    def imports() -> None:
+        for name in ("lmsa_bench.sweep.workers", "torch._dynamo"):  # the latter by an optimizer's first step
+            importlib.import_module(name)
+
+    for _ in range(workers):
+        imports.remote()

@@ -1,0 +1,82 @@
+"""What must be so before Ray starts; imports Ray late, since that reads its environment."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lmsa_bench.errors import UserError
+
+PATIENCE = 240  # seconds for which a slow machine's own Ray is waited for
+LONGEST_TMPDIR = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # of a socket's path
+ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+OWN = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there, it listens on the loopback interface alone
+    "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
+    "RAY_worker_register_timeout_seconds": str(PATIENCE),
+}
+
+
+def is_own(address: str | None) -> bool:
+    """Whether a sweep without that address starts a Ray of this machine."""
+    return address is None and "RAY_ADDRESS" not in os.environ
+
+
+def set_environment(address: str | None) -> None:
+    """Sets what Ray reads from the environment, where the user has not."""
+    for name, value in (ENVIRONMENT | (OWN if is_own(address) else {})).items():
+        os.environ.setdefault(name, value)
+
+
+def refuse_places() -> None:
+    """Raises UserError where a Ray of this machine could not keep its sockets or its token."""
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "TMPDIR")
+    folder = os.environ.get(variable) or "/tmp"
+    try:
+        os.makedirs(os.path.join(folder, "ray"), exist_ok=True)
+        writable = os.access(os.path.join(folder, "ray"), os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UserError(f"{variable} {folder}: cannot be written, and Ray needs it; name another folder")
+    if (length := len(os.fsencode(os.path.abspath(folder)))) > LONGEST_TMPDIR:
+        too_long = f"{length} characters are too long for Ray's sockets, at most {LONGEST_TMPDIR}"
+        raise UserError(f"{variable} {folder}: {too_long}; name another folder")
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        home = Path.home()
+        if not os.access(home / ".ray" if (home / ".ray").exists() else home, os.W_OK | os.X_OK):
+            raise UserError(f"HOME {home}: cannot be written, and Ray keeps its token there; name another folder")
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Has Ray wait for its own node also on a slow machine: by itself it gives up after 30 s."""
+    from ray._private import services
+
+    ask: Callable[..., Any] = services.get_node
+
+    def get_node(*arguments: Any) -> Any:
+        for waited in itertools.count():
+            try:
+                return ask(*arguments)
+            except RuntimeError:
+                if waited >= PATIENCE:
+                    raise
+            if waited == 30:
+                print("Ray is slow to start here: waiting for it", flush=True)
+            time.sleep(1.0)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = ask
