@@ -53,10 +53,8 @@ class Selecting:
         if shared is None or made is None:
             return self._made(step, update, before)
         code = code_of_functions(made.functions)
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         key: list[str | int] = [
             "selection",
-            " ".join(names[id(parameter)] for parameter in self.model.tunable()),  # a criterion may score a part of θ
             made.text,
             code,
             self.trial.batch_size,
