@@ -27,7 +27,7 @@ def rgn(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
 
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
         ratios = [
-            torch.stack([_norm(g) / _norm(model.parameters_of(n)) for n, g in enumerate(gradients)])
+            torch.stack([_norm(g) / _norm(model.parameters_of(n) or g) for n, g in enumerate(gradients)])
             for gradients in _gradients(model, first(tuning, batches), loss)
         ]
         return largest("rgn", torch.stack(ratios).mean(0).tolist())
@@ -48,7 +48,7 @@ def batch_snr(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
             raise UserError("the variance of a gradient needs at least two batches")
         values = []
         for layer in zip(one, *rest, strict=True):
-            stacked = torch.stack([torch.cat([g.flatten() for g in batch]) for batch in layer]).double()
+            stacked = torch.stack([_flat(batch) for batch in layer])
             mean, variance = stacked.mean(0), stacked.var(0)
             noisy = variance != 0  # and NaN, which must not pass for silence
             ratios = mean[noisy].square() / variance[noisy]
@@ -91,7 +91,7 @@ def gradient_length(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
 
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
         rows = [
-            torch.stack([torch.stack([g.double().abs().sum() for g in layer]).sum() for layer in gradients])
+            torch.stack([_flat(layer).abs().sum() for layer in gradients])
             for gradients in _gradients(model, first(tuning, batches), loss)
         ]
         return largest("gradient_length", torch.stack(rows).mean(0).tolist())
@@ -108,7 +108,7 @@ def fisher(batches: int = 5, loss: Loss = cross_entropy) -> Criterion:
     def score(model: LayeredModel, tuning: Iterable[Batch]) -> Scores:
         samples = [(x[i : i + 1], y[i : i + 1]) for x, y in first(tuning, batches) for i in range(len(y))]
         squares = [
-            torch.stack([torch.cat([g.double().flatten() for g in layer]).square().mean() for layer in gradients])
+            torch.stack([_flat(layer).square().mean() for layer in gradients])
             for gradients in _gradients(model, samples, loss)
         ]
         return largest("fisher", torch.stack(squares).mean(0).tolist())
@@ -125,15 +125,20 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else math.nan
 
 
-def _norm(tensors: Iterable[Tensor]) -> Tensor:
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([t.detach().double().square().sum() for t in tensors]).sum().sqrt()
 
 
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    """All values of a layer's tensors, float64."""
+    return torch.cat([t.double().flatten() for t in tensors])
+
+
 def _gradients(model: LayeredModel, tuning: Iterable[Batch], loss: Loss) -> Iterable[list[tuple[Tensor, ...]]]:
-    """For each batch and layer, ∂(mean loss)/∂θ_n, one tensor per parameter."""
+    """For each batch and layer, ∂(mean loss)/∂θ_n, one tensor per parameter; nan for a layer that has none."""
     layers = range(len(model))
     model.tune_only(layers)
     parameters = [model.parameters_of(n) for n in layers]
     for x, y in tuning:
         gradients = iter(torch.autograd.grad(loss(model(x), y).mean(), [p for ps in parameters for p in ps]))
-        yield [tuple(islice(gradients, len(ps))) for ps in parameters]
+        yield [tuple(islice(gradients, len(ps))) or (x.new_tensor([math.nan]),) for ps in parameters]

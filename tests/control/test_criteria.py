@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import toy
 from torch import nn
 
 from lmsa_bench.control import CRITERIA, selectors, state_views
@@ -227,3 +228,12 @@ def test_the_step_that_is_taken_on_a_convolutional_network(state_view, n):
     assert found.logged["loss_after"][n] == pytest.approx(after, rel=1e-9)
     assert found.logged["step_error"][n] == pytest.approx(error, rel=1e-7)
     assert found.logged["rho_ratio"][n] == pytest.approx(sum(ratios) / len(ratios), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["rgn", "batch_snr", "auto_snr", "fisher", "gradient_length"])
+def test_a_layer_without_parameters_ranks_last(name):
+    model = toy.source_model()
+    model.restrict(lambda parameter, module: parameter.startswith("block"))
+    batches = [(torch.rand(8, *toy.SHAPE, generator=generator(i)), torch.arange(8) % 4) for i in range(2)]
+    found = CRITERIA.get(name)()(model, batches)
+    assert found.values[3] == -LARGEST and found.best != 3 and min(found.values[:3]) > -LARGEST

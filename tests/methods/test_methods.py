@@ -2,17 +2,21 @@
 
 import inspect
 import itertools
+from contextlib import suppress
 
 import pytest
 import torch
 import toy
 
 from lmsa_bench.control import selectors
+from lmsa_bench.control.criteria import NoBatches
+from lmsa_bench.control.evidence import Evidence
 from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS, Every
 from lmsa_bench.models import MODELS
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Split
+from lmsa_bench.trial import cost
 
 SMALL = ["small_vit", "wrn_10_1"]
 CASES = list(zip(METHODS.names(), itertools.cycle(SMALL), strict=False))  # one model each, in turn: the rest is alike
@@ -176,3 +180,20 @@ def test_selection_and_training_see_no_test_image(tmp_path):
         list(run.epochs())
         with pytest.raises(AssertionError, match="was read"):
             run.result()
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_step_is_counted_on_tensors_without_data(method):
+    # As a dry run does; it also finds what would stay on the CPU where the model does not.
+    chosen = METHODS.get(method)(**toy.hparams(method))
+    if chosen.update is None:
+        return
+    with torch.device("meta"):
+        model = MODELS.get("wrn_10_1")(toy.CLASSES, toy.SHAPE).eval()
+        x, y = torch.empty(8, *toy.SHAPE), torch.empty(8, dtype=torch.int64)
+    chosen.prepare(model, generator(0))
+    layers = tuple(n for n in range(4) if model.parameters_of(n))
+    assert all(parameter.is_meta for parameter in model.tunable())
+    with suppress(NoBatches):  # only data can tell which layers
+        layers = chosen.select(model, Evidence(), 0, generator(0)).layers
+    assert cost.of_step(model, chosen.update, x, y, layers, 0, chosen.rest).flops > 0

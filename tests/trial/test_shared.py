@@ -1,7 +1,7 @@
 """States that the trials of a node share: the same numbers with and without, in bounded room, whatever happens."""
 
 import resource
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -154,7 +154,7 @@ def test_the_user_says_how_much_room_there_is(tmp_path, monkeypatch):
 def test_a_selection_is_made_once_for_all_that_make_the_same(tmp_path, monkeypatch):
     made = []
     real = Selecting._made
-    monkeypatch.setattr(Selecting, "_made", lambda self, step: made.append(self.method) or real(self, step))
+    monkeypatch.setattr(Selecting, "_made", lambda self, *at: made.append(self.method) or real(self, *at))
     results = []
     for method, given in [
         ("lmsa", {"lr": 1e-2}),
@@ -172,6 +172,24 @@ def test_a_selection_is_made_once_for_all_that_make_the_same(tmp_path, monkeypat
     # Of six, two have the first one's criterion and its arguments; score_only logs it under a name of its own.
     assert len(made) == alone + 4
     assert results[0]["scores"] == results[2]["scores"] != results[3]["scores"]
+
+
+def test_a_selection_by_a_part_of_the_parameters_is_another(tmp_path):
+    @METHODS.register
+    def auto_rgn_of_norms(lr=0.1):
+        """Chooses by RGN, of norms alone."""
+        return replace(METHODS.get("auto_rgn")(lr), prepare=METHODS.get("norm_only")(lr).prepare)
+
+    try:
+        scores = []
+        for method in ("auto_rgn", "auto_rgn_of_norms"):
+            asked = replace(toy.trial("auto_rgn"), method=method, hparams={"lr": 0.1})
+            (_, shared_result), *_ = run(asked, tmp_path / method, at(tmp_path))
+            assert shared_result == run(asked, tmp_path / f"{method} alone", None)[0][1]
+            scores.append(shared_result["scores"]["rgn"])
+        assert scores[0] != scores[1]
+    finally:
+        METHODS._factories.pop("auto_rgn_of_norms")
 
 
 def test_a_selector_that_holds_more_than_values_is_not_shared():
