@@ -102,11 +102,12 @@ def study(tasks: list[Task], n: int, suites: int, margin: float) -> dict[str, fl
         null = [one._replace(mean=one.mean - truth) for one, truth in zip(found, truths, strict=True)]
         wrong += any("better" in judge(one, lent[-1], level, margin).verdicts for one in null)
         held += all((np.abs(o.mean - truth) <= o.half).all() for o, truth in zip(judged, truths, strict=True))
+        decided.append([verdict != "unknown" for one in judged for verdict in one.verdicts])
         for one, truth in zip(judged, truths, strict=True):
             told = np.array(one.verdicts)
-            decided.append(told != "unknown")
             contrary += int(((told == "better") & (one.mean * truth < 0)).sum())
             unequal += int(((told == "equal") & (np.abs(truth) > margin)).sum())
+    chances = np.mean(decided, axis=0)  # of each comparison to be decided
     typical, promised = sorted(lent)[len(lent) // 2], []
     for (_, values, choice), truth in zip(made, truths, strict=True):
         deviations = np.sqrt(np.mean([_differences(*one).variance for one in zip(values, choice, strict=True)], 0))
@@ -115,7 +116,8 @@ def study(tasks: list[Task], n: int, suites: int, margin: float) -> dict[str, fl
         "n": n,
         "false better": wrong / suites,
         "coverage": held / suites,
-        "decided": float(np.concatenate(decided).mean()),
+        "decided": float(chances.mean()),
+        "again": float((chances**2).sum() / chances.sum()),  # of a suite's verdicts, in another one
         "promised": float(np.mean(promised)),
         "wrong signs": contrary / suites,
         "wrong equals": unequal / suites,

@@ -1,5 +1,6 @@
 """The library that notebooks import, and the examples of its use."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,15 @@ def test_every_example_runs(example, tmp_path):
     assert done.returncode == 0, done.stderr
     pictures = list(tmp_path.rglob("*.png"))
     assert pictures and all(picture.stat().st_size > 5000 for picture in pictures)
+
+
+def test_the_example_of_a_package_is_a_plugin(tmp_path):
+    (tmp_path / "s.yaml").write_text(
+        "suite: s\nplugins: [lmsa_bench_mine]\ntasks: [digits_flip_resnet]\nrows: {full: {grid: {lr: 1e-2}}}\n"
+    )
+    paths = os.pathsep.join([str(EXAMPLES / "package"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "lmsa_bench.sweep", "s.yaml", "--dry-run", "--data", str(tmp_path / "data")]
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "0 of 3 trials are done, 3 to run" in done.stdout

@@ -16,6 +16,7 @@ from lmsa_bench.analysis.report import Report, Section
 from lmsa_bench.analysis.selection import Cell, cells, of_suite, origins
 from lmsa_bench.analysis.sequential import Standing
 from lmsa_bench.analysis.text import seeds_text
+from lmsa_bench.analysis.trials import histories
 from lmsa_bench.analysis.verdicts import Verdicts, of_means, verdicts
 from lmsa_bench.errors import UserError
 from lmsa_bench.suites.spec import Row, Suite
@@ -86,6 +87,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         sections=_sections(suite, measures),
         part=suite.part,
         notes=(*footnotes, *notes(suite, found.values(), origins(of_suite(suite, table)))),
+        histories=histories(suite, table),
     )
 
 

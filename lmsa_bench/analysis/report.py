@@ -9,6 +9,7 @@ from lmsa_bench.analysis.budgets import Budget
 from lmsa_bench.analysis.measures import Measures
 from lmsa_bench.analysis.ranks import Difference, Statistics
 from lmsa_bench.analysis.selection import Cell
+from lmsa_bench.analysis.trials import History
 from lmsa_bench.analysis.verdicts import Verdicts
 
 DEFAULT_FIGURES = ("accuracies", "critical_difference")
@@ -42,6 +43,7 @@ class Report:
     sections: tuple[Section, ...] = ()
     part: str = ""  # of the suite: what its trials were chosen by, as in Suite.part
     notes: tuple[str, ...] = ()  # footnotes: what its trials do not have in common
+    histories: tuple[History, ...] = ()  # its trials that have started
 
     @property
     def order(self) -> list[str]:

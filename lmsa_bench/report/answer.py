@@ -17,7 +17,7 @@ def lines(report: Report) -> list[str]:
         return []
     made: list[str] = []
     if any(task.comparisons for task in found.tasks):
-        made += ["", *_by_shift(found), "", *_limits(found)]
+        made += ["", *_by_shift(found), "", *limits(found)]
     if found.ranks:
         made += ["", *_over_tasks(found)]
     elif found.signed_ranks:
@@ -27,8 +27,8 @@ def lines(report: Report) -> list[str]:
     return made
 
 
-def _by_shift(found: Verdicts) -> list[str]:
-    count = len(found.comparisons)
+def by_shift(found: Verdicts) -> list[list[str]]:
+    """A header, and for each task the rows that no row beats, and how far the others are behind."""
     rows = [["task", "shift", "n", "best group", "behind it, in points", "equal", "open"]]
     for task in found.tasks:
         equal = sum(one.verdict == "equal" for one in task.comparisons)
@@ -45,11 +45,15 @@ def _by_shift(found: Verdicts) -> list[str]:
                 str(len(task.comparisons) - task.decided),
             ]
         )
+    return rows
+
+
+def _by_shift(found: Verdicts) -> list[str]:
     title = (
         f"By shift: the rows that no row beats, and how far the others are behind the first of them "
-        f"({found.decided} of {count} comparisons decided)"
+        f"({found.decided} of {len(found.comparisons)} comparisons decided)"
     )
-    return [title, "", *aligned(rows)]
+    return [title, "", *aligned(by_shift(found))]
 
 
 def _behind(task: TaskVerdict, row: str) -> str:
@@ -61,7 +65,7 @@ def _behind(task: TaskVerdict, row: str) -> str:
     return ""
 
 
-def _limits(found: Verdicts) -> list[str]:
+def limits(found: Verdicts) -> list[str]:
     """What the intervals hold for, and what they do not speak of."""
     told = [
         f"All {len(found.comparisons)} intervals hold together with 95 %; equal: within {100 * found.margin:g} points. "

@@ -10,7 +10,7 @@ from lmsa_bench.analysis.ranks import Statistics, half_width, p_value
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, nearest
-from lmsa_bench.report import layer_figures, training_figures
+from lmsa_bench.report import atlas, layer_figures, training_figures
 from lmsa_bench.report.style import COLOURS, MARKERS
 from lmsa_bench.suites.spec import Suite
 
@@ -156,6 +156,7 @@ FIGURES = {
     "accuracies": Drawing(accuracies),
     "critical_difference": Drawing(critical_difference),
     "layers": Drawing(layer_figures.layers),
+    "atlas": Drawing(atlas.atlas),
     "criteria": Drawing(layer_figures.criteria),
     "fidelity": Drawing(layer_figures.fidelities),
     "regret_cost": Drawing(layer_figures.regret_against_cost),

@@ -9,7 +9,8 @@ from lmsa_bench.analysis.ranks import Statistics
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.report import figures
-from lmsa_bench.report.tables import percent, render
+from lmsa_bench.report.cells import percent
+from lmsa_bench.report.tables import render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,8 @@ def fragment(report: Report) -> str:
     """The ranked table with its verdict; the best of each task in bold."""
     ranks = report.statistics.average_ranks
     best = {task: report.best(task) for task in report.tasks}
-    lines = [f"<p>{escape(report.title)}</p>", "<table>"]
+    lines = [f"<p>{escape(text)}</p>" for text in (report.title, *report.headline)]
+    lines.append("<table>")
     header = ["method", *report.tasks, "average rank"]
     lines.append(f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in header)}</tr></thead><tbody>")
     for row in report.order:

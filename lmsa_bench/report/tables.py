@@ -1,24 +1,24 @@
-"""A suite's results as text, CSV, JSON, LaTeX and Parquet: text and LaTeX in percent, the others in fractions."""
+"""A suite's results in all formats; CSV, JSON and Parquet hold fractions, the others percent."""
 
 import csv
 import io
 import json
 import textwrap
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmsa_bench.analysis.ranks import Statistics, p_value
 from lmsa_bench.analysis.report import Report
-from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.analysis.text import aligned
 from lmsa_bench.errors import UserError, printable
 from lmsa_bench.report import answer
-from lmsa_bench.report.document import BUDGET, document, named_layers
+from lmsa_bench.report.cells import most_frequent, percent, remarks, selected, statistic_lines
+from lmsa_bench.report.document import BUDGET, document
+from lmsa_bench.report.markdown import markdown
+from lmsa_bench.report.page import page
 
-FORMATS = ("table", "json", "csv", "latex", "parquet")
+FORMATS = ("table", "json", "csv", "latex", "markdown", "html", "parquet")
 WIDTH = 120  # of a line of sentences, in characters
 
 
@@ -28,33 +28,17 @@ def render(report: Report, form: str) -> bytes:
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(_records(report)), buffer)
         return buffer.getvalue()
-    makers = {"table": _text, "json": document, "csv": _csv, "latex": _latex}
+    makers = {
+        "table": _text,
+        "json": document,
+        "csv": _csv,
+        "latex": _latex,
+        "markdown": markdown,
+        "html": page,
+    }
     if form not in makers:
         raise UserError(f"unknown format {form!r}: expected one of {', '.join(FORMATS)}")
     return printable(makers[form](report)).encode()
-
-
-def percent(cell: Cell) -> str:
-    """A cell's mean and the half width of its interval in percent, and what is incomplete about it."""
-    if cell.diverged:
-        return f"diverged ({cell.diverged})"
-    value = "-" if cell.mean is None else f"{100 * cell.mean:.1f}"
-    if cell.mean is not None and cell.interval is not None:
-        value += f" ± {100 * cell.interval.half_width:.1f}"
-    return value + (f" ({cell.n}/{cell.seeds} seeds)" if cell.n < cell.seeds else "")
-
-
-def statistic_lines(statistics: Statistics) -> list[str]:
-    """The numbers of the tests, a line each; empty where there are too few rows or blocks."""
-    s = statistics
-    if s.chi2 is None or s.f is None or s.critical_difference is None:
-        return []
-    k, n = len(s.average_ranks), len(s.blocks)
-    return [
-        f"Friedman chi2 = {s.chi2:.1f} ({k - 1} degrees of freedom), {p_value(s.p)}",
-        f"Iman-Davenport F = {s.f:.2f} ({k - 1} and {(k - 1) * (n - 1)} degrees of freedom), {p_value(s.f_p)}",
-        f"Nemenyi CD = {s.critical_difference:.2f} at alpha = 0.05",
-    ]
 
 
 def _text(report: Report) -> str:
@@ -79,7 +63,7 @@ def _table_lines(report: Report) -> list[str]:
         ]
     )
     lines += ["", f"Test accuracy in %; * best in its task. {BUDGET}"]
-    lines += _remarks(report)
+    lines += remarks(report)
     if report.statistics.left_out:
         lines.append(f"Not ranked, since not every method has a result there: {', '.join(report.statistics.left_out)}.")
     lines += answer.lines(report)
@@ -104,7 +88,7 @@ def _table_lines(report: Report) -> list[str]:
         lines += ["", "Hyper-parameters selected by validation (! at an end of its grid)", ""]
         lines += aligned(
             [["method", *report.tasks]]
-            + [[row] + [_selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
+            + [[row] + [selected(report.cells[row, task]) for task in report.tasks] for row in report.order]
         )
     if tried := answer.budgets(report):
         lines += ["", *tried]
@@ -112,30 +96,11 @@ def _table_lines(report: Report) -> list[str]:
         lines += ["", "Layers tuned at the best epoch (the most frequent choice and its share of the trials)", ""]
         lines += aligned(
             [["method", *report.tasks]]
-            + [[row] + [_most_frequent(report.cells[row, task]) for task in report.tasks] for row in report.order]
+            + [[row] + [most_frequent(report.cells[row, task]) for task in report.tasks] for row in report.order]
         )
     if any(cell.variants for cell in report.cells.values()):
         lines += ["", "Each variant's own test accuracy in %", ""]
         lines += aligned(_variant_table(report))
-    return lines
-
-
-def _remarks(report: Report) -> list[str]:
-    lines = list(report.notes)
-    for (row, task), cell in report.cells.items():
-        notes = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
-        notes += [f"{cell.missing} not finished"] * bool(cell.missing)
-        notes += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
-        if notes:
-            lines.append(f"{row} on {task}: {'; '.join(notes)}.")
-    for row in report.rows:
-        told: dict[str, dict[str, int]] = {}
-        for task in report.tasks:
-            for remark, count in report.cells[row, task].remarks.items():
-                told.setdefault(remark, {})[task] = count
-        for remark, counts in told.items():
-            n = sum(counts.values())
-            lines.append(f"{row} on {', '.join(counts)}: {n} trial{'s' * (n > 1)}: {remark}.")
     return lines
 
 
@@ -155,23 +120,6 @@ def _variant_table(report: Report) -> list[list[str]]:
     ]
 
 
-def _selected(cell: Cell) -> str:
-    """Each hyper-parameter with all values that were selected; which part of the cell took which is in the JSON."""
-    values: dict[str, dict[str, None]] = {}
-    for part in [value for value in cell.selected.values() if isinstance(value, Mapping)] or [cell.selected]:
-        for name, value in part.items():
-            values.setdefault(name, {})[str(value)] = None
-    shown = [f"{name}={'|'.join(found)}{'!' * (name in cell.edges)}" for name, found in values.items()]
-    return " ".join(shown) or "-"
-
-
-def _most_frequent(cell: Cell) -> str:
-    if not cell.layers:
-        return "-"
-    layers, count = max(cell.layers.items(), key=lambda item: (item[1], item[0]))
-    return f"{named_layers(layers)} ({count}/{sum(cell.layers.values())})"
-
-
 def _records(report: Report) -> list[dict[str, Any]]:
     """A flat record a cell."""
     return [
@@ -186,7 +134,7 @@ def _records(report: Report) -> list[dict[str, Any]]:
             "seeds": cell.seeds,
             "average_rank": report.statistics.average_ranks.get(row),
             "selected": json.dumps(cell.selected, sort_keys=True),
-            "layers": _most_frequent(cell),
+            "layers": most_frequent(cell),
             "diverged": cell.diverged,
             "failed": sum(cell.failed.values()),
             "missing": cell.missing,

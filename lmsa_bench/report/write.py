@@ -9,7 +9,15 @@ from lmsa_bench.report import figures, tables
 from lmsa_bench.results.journal import Journal
 
 LONGEST = 100  # name of a folder, in characters
-FORMS = {"table": "txt", "csv": "csv", "latex": "tex", "json": "json"}  # last the one that tells whether all is current
+CURRENT = "table.json"  # written last: it tells whether all is current
+FORMS = {
+    "table": "table.txt",
+    "csv": "table.csv",
+    "latex": "table.tex",
+    "markdown": "table.md",
+    "html": "report.html",
+    "json": CURRENT,
+}
 
 
 def write(report: Report, journal: Journal, *, anew: bool = True) -> None:
@@ -17,13 +25,13 @@ def write(report: Report, journal: Journal, *, anew: bool = True) -> None:
     summary = journal.root / "summary" / report.suite
     if report.part:
         summary = summary / "parts" / folder_name(report.part)
-    written = summary / f"table.{FORMS['json']}"  # rows that another suite ran change it as well
+    written = summary / CURRENT  # rows that another suite ran change it as well
     if not anew and written.exists() and written.read_bytes() == tables.render(report, "json"):
         return
     summary.mkdir(parents=True, exist_ok=True)
     figures.draw(report, summary)
-    for form, suffix in FORMS.items():
-        write_whole(summary / f"table.{suffix}", tables.render(report, form))
+    for form, name in FORMS.items():
+        write_whole(summary / name, tables.render(report, form))
     for file in summary.iterdir():
         if file.is_file():
             journal.push_file(str(file.relative_to(journal.root)))

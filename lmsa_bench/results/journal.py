@@ -52,6 +52,7 @@ class Journal:
         self.suites_folder = root / "suites"
         self._protocols: dict[str, int] = {}  # by trial id
         self._codes: set[str] = set()  # that this process has written
+        self._parsed: dict[tuple[str, str], tuple[tuple[int, ...], Trial | TrialResult]] = {}  # of this version
         marker = root / MARKER
         try:
             if make:
@@ -224,12 +225,18 @@ class Journal:
         """How a trial ended, None while it has not; raises UserError where that is damaged."""
         return self._one(TrialResult, trial_id, "result.json")
 
+    def trial(self, trial_id: str) -> Trial:
+        """The trial of that id; raises UserError where its file is missing or damaged."""
+        found = self._one(Trial, trial_id, "trial.json")
+        with self._damaged(trial_id):
+            if found is None:
+                raise ValueError("it has no trial.json")
+        return found
+
     def entry(self, trial_id: str) -> Entry:
         """All that a trial's folder holds."""
-        trial, records, result = self._one(Trial, trial_id, "trial.json"), self.records(trial_id), self.result(trial_id)
+        trial, records, result = self.trial(trial_id), self.records(trial_id), self.result(trial_id)
         with self._damaged(trial_id):
-            if trial is None:
-                raise ValueError("it has no trial.json")
             return reading.whole(trial, records, result, self._bytes(trial_id, OUTCOMES))
 
     def margins(self, trial_id: str) -> NDArray[np.float16] | None:
@@ -280,13 +287,22 @@ class Journal:
         return (self._bytes(trial_id, name) or b"").splitlines()
 
     def _one(self, kind: type[T], trial_id: str, name: str) -> T | None:
-        """The only line of a trial's file, None where there is no file."""
+        """The only line of a trial's file, read once in each of its versions; None where there is no file."""
         with self._damaged(trial_id):
-            if not (lines := self._lines(trial_id, name)) and not (self.trials / trial_id / name).exists():
+            try:
+                stat = (self.trials / trial_id / name).stat()
+            except FileNotFoundError:
                 return None
+            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            known = self._parsed.get((trial_id, name))
+            if known is not None and known[0] == version and isinstance(known[1], kind):
+                return known[1]
+            lines = self._lines(trial_id, name)
             if len(lines) != 1:
                 raise ValueError(f"{name} has {len(lines)} lines")
-            return reading.parse(kind, lines[0], trial_id, name)
+            found = reading.parse(kind, lines[0], trial_id, name)
+            self._parsed[trial_id, name] = version, found
+            return found
 
     @contextmanager
     def _writing(self, trial_id: str) -> Iterator[None]:

@@ -45,9 +45,9 @@ def kind(trial: Trial) -> Kind:
 def seconds_seen(journal: Journal) -> dict[Kind, float]:
     """The mean training seconds of ended trials, for each kind."""
     seen = defaultdict(list)
-    for entry in journal.entries():
-        if entry.result is not None and entry.result.status == "finished":
-            seen[kind(entry.trial)].append(entry.result.seconds)
+    for trial_id in journal.ids():
+        if (result := journal.result(trial_id)) is not None and result.status == "finished":
+            seen[kind(journal.trial(trial_id))].append(result.seconds)
     return {which: sum(seconds) / len(seconds) for which, seconds in seen.items()}
 
 

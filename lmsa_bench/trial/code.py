@@ -103,6 +103,7 @@ def _modules(method: str, named: str, task: str, options: str) -> dict[str, str]
     return _listing([*map(_start, factories), *((path, OURS) for path in (*SHARED, TRAINING))])
 
 
+@cache
 def _registries(method: str) -> dict[str, Any]:
     """The registries that hyper-parameters of a method are names in, by hyper-parameter."""
     hints = get_type_hints(METHODS.get(method), include_extras=True)

@@ -14,7 +14,7 @@ from lmsa_bench.models import MODELS
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Split
 
-SMALL = ["wrn_10_1", "small_vit"]
+SMALL = ["small_vit", "wrn_10_1"]
 CASES = list(zip(METHODS.names(), itertools.cycle(SMALL), strict=False))  # one model each, in turn: the rest is alike
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from hand_made import suite_of
-from layers_by_hand import ended, measured, scored, tuned
+from layers_by_hand import ended, measured, of_all_layers, scored, tuned
 
 from lmsa_bench.analysis import propositions as theory
 from lmsa_bench.analysis.build import report
@@ -31,6 +31,11 @@ def layers_and_criteria():
     ]
     scores = [scored(task, seed, [1, 2, 3]) for task in TASKS for seed in (0, 1)]
     return measured({"rgn": scores}, layers)
+
+
+def with_costs():
+    layers = [tuned("noise", seed, n, 0.5 + n / 10, 1 - n / 10) for seed in (0, 1) for n in range(3)]
+    return measured({"rgn": [scored("noise", seed, [1, 2, 3]) for seed in (0, 1)], "full": of_all_layers()}, layers)
 
 
 def curve(task, method, seed, epochs=3):
@@ -88,6 +93,8 @@ def grid():
 
 
 DATA = {
+    "atlas": layers_and_criteria,
+    "regret_cost": with_costs,
     "accuracies": curves,
     "critical_difference": curves,
     "layers": layers_and_criteria,

@@ -1,5 +1,7 @@
 """Trials that tune one layer, and criteria that score them, written by hand."""
 
+from dataclasses import replace
+
 from hand_made import suite_of
 
 from lmsa_bench.results.table import Entry, rows
@@ -38,3 +40,9 @@ def measured(criteria, layers):
     each = {name: (("n", int(name[-1])),) for name in groups if name.startswith("layer")}
     suite = suite_of(groups, each=each, truths=list(each))
     return suite, rows([entry for group in groups.values() for entry in group])
+
+
+def of_all_layers(variant="", accuracy=0.6, flops=100):
+    """A row that tunes all three layers, at two seeds."""
+    entries = [ended(Trial("noise", variant, "full", {}, seed, 1), (0, 1, 2), accuracy, 0.1) for seed in (0, 1)]
+    return [e._replace(records=[replace(e.records[0], flops=flops)]) for e in entries]
