@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lmsa_bench.analysis.intervals import ALPHA
 from lmsa_bench.analysis.ranks import p_value
+from lmsa_bench.analysis.text import points
 from lmsa_bench.analysis.verdicts import TaskVerdict, Verdicts
 
 MOST_NAMED = 4  # rows of a best group; of a larger one it is told who is not in it
@@ -44,7 +45,7 @@ def _of(task: TaskVerdict, margin: float) -> str:
     maybe = [row for row in others if row not in equal]
     lead = _listed([top, *equal])
     text = f"{lead} {_are([top, *equal])} best ({_span([means[row] for row in [top, *equal]])} %"
-    text += f", equal within {100 * margin:g} points)" if equal else ")"
+    text += f", equal within {points(margin)})" if equal else ")"
     if maybe:
         named = _listed(maybe) if len(maybe) <= MOST_NAMED else f"{len(maybe)} others"
         text += f", {named} ({_span([means[row] for row in maybe])} %) may be as good"

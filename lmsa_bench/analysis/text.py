@@ -16,3 +16,9 @@ def seeds_text(counts: Sequence[int]) -> str:
         return "no seed"
     lowest, highest = min(counts), max(counts)
     return f"n = {lowest} seed{'s' * (lowest != 1)}" if lowest == highest else f"n = {lowest} to {highest} seeds"
+
+
+def points(fraction: float) -> str:
+    """A difference of accuracies in words, such as 1 point."""
+    value = f"{100 * fraction:g}"
+    return f"{value} point{'s' * (value != '1')}"

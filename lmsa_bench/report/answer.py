@@ -6,7 +6,7 @@ from lmsa_bench.analysis.overall import RankInterval
 from lmsa_bench.analysis.planning import POWER
 from lmsa_bench.analysis.ranks import p_value
 from lmsa_bench.analysis.report import Report
-from lmsa_bench.analysis.text import aligned
+from lmsa_bench.analysis.text import aligned, points
 from lmsa_bench.analysis.verdicts import Comparison, TaskVerdict, Verdicts
 
 
@@ -50,7 +50,7 @@ def by_shift(found: Verdicts) -> list[list[str]]:
 
 def _by_shift(found: Verdicts) -> list[str]:
     title = (
-        f"By shift: the rows that no row beats, and how far the others are behind the first of them "
+        f"By shift: the rows that no row beats, and how far each other one is behind the highest that beats it "
         f"({found.decided} of {len(found.comparisons)} comparisons decided)"
     )
     return [title, "", *aligned(by_shift(found))]
@@ -68,7 +68,7 @@ def _behind(task: TaskVerdict, row: str) -> str:
 def limits(found: Verdicts) -> list[str]:
     """What the intervals hold for, and what they do not speak of."""
     told = [
-        f"All {len(found.comparisons)} intervals hold together with 95 %; equal: within {100 * found.margin:g} points. "
+        f"All {len(found.comparisons)} intervals hold together with 95 %; equal: within {points(found.margin)}. "
         "They speak of new replications",
     ]
     drawn = "(splits and orders of batches) from this one source model" if found.one_source else ""
@@ -96,7 +96,7 @@ def _over_tasks(found: Verdicts) -> list[str]:
     return [
         "Over all tasks: where a row would rank if the suite were run again; how probable it is that a run of it is",
         f"better than one of another row; and, for new tasks like these, that it is better, equal within "
-        f"{100 * found.margin:g} points, or worse than {first} (Bayesian signed rank)",
+        f"{points(found.margin)}, or worse than {first} (Bayesian signed rank)",
         "",
         *aligned(rows),
         "",
@@ -125,7 +125,7 @@ def _signed_ranks(found: Verdicts) -> list[str]:
     names = list(dict.fromkeys(name for test in found.signed_ranks for name in (test.first, test.second)))
     rows = [["row better / equal / worse", *names]]
     rows += [[name, *("-" if name == other else _signed(found, name, other) for other in names)] for name in names]
-    title = f"For new tasks like these, equal within {100 * found.margin:g} points (Bayesian signed rank)"
+    title = f"For new tasks like these, equal within {points(found.margin)} (Bayesian signed rank)"
     return [title, "", *aligned(rows)]
 
 
