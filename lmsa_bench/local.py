@@ -133,7 +133,7 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
         model, method = source.load(place.device), method_of(trial)
         named = (trial.task, canonical(dict(trial.options)), trial.variant, trial.seed)
         splits = _splits(place.data, *named, str(facts.get("data")))
-        return Run(trial, source.task, model, method, splits, folder, place.device, facts, shared)
+        return Run(trial, source.task, model, method, splits, folder, place.device, facts, shared, source.held_out)
 
     training = start()
     if training.state.epoch > len(journal.records(trial.id)):

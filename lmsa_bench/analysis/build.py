@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from lmsa_bench.analysis import fidelity, propositions, sizes
 from lmsa_bench.analysis.budgets import budgets
+from lmsa_bench.analysis.forgetting import kept
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.headline import headline
 from lmsa_bench.analysis.measures import Measures, measure
@@ -83,6 +84,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         measures=measures,
         verdicts=judged,
         headline=headline(judged),
+        kept={key: value for key, value in kept(suite, table).items() if key[0] in rows},
         budgets=tuple(one for one in budgets(suite, table) if one.row in rows),
         sections=_sections(suite, measures),
         part=suite.part,

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lmsa_bench.analysis.budgets import Budget
+from lmsa_bench.analysis.forgetting import Kept
 from lmsa_bench.analysis.measures import Measures
 from lmsa_bench.analysis.ranks import Difference, Statistics
 from lmsa_bench.analysis.selection import Cell
@@ -40,6 +41,7 @@ class Report:
     verdicts: Verdicts | None = None  # None where there are no rows to compare
     headline: tuple[str, ...] = ()  # the answer, a sentence each
     budgets: tuple[Budget, ...] = ()  # of each row and task that is complete
+    kept: Mapping[tuple[str, str], Kept] = field(default_factory=dict)  # of the source's accuracy, by row and task
     sections: tuple[Section, ...] = ()
     part: str = ""  # of the suite: what its trials were chosen by, as in Suite.part
     notes: tuple[str, ...] = ()  # footnotes: what its trials do not have in common

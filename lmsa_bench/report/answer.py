@@ -224,3 +224,20 @@ def budgets(report: Report) -> list[str]:
         "",
         *aligned(rows),
     ]
+
+
+def kept(report: Report) -> list[str]:
+    """What is left of the source model's accuracy after tuning; empty where no trial tells it."""
+    if not report.kept:
+        return []
+    rows = [["method", *report.tasks]]
+    for row in report.order:
+        found = [report.kept.get((row, task)) for task in report.tasks]
+        rows.append([row, *("-" if one is None else f"{100 * one.after:.1f}" for one in found)])
+    before = {
+        task: [one.before for (_, where), one in report.kept.items() if where == task and one.before is not None]
+        for task in report.tasks
+    }
+    first = [f"{100 * sum(values) / len(values):.1f}" if values else "-" for values in before.values()]
+    head = "Accuracy in % on held-out images of the source after tuning: what is lost there"
+    return [head, "", *aligned([rows[0], ["before tuning", *first], *rows[1:]])]

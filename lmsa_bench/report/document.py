@@ -88,6 +88,10 @@ def document(report: Report) -> str:
             "differences": [difference._asdict() for difference in report.differences],
         },
         "budgets": [one._asdict() for one in report.budgets],
+        "kept": [
+            {"method": row, "task": task, "before": one.before, "after": one.after}
+            for (row, task), one in report.kept.items()
+        ],
         "verdicts": _verdicts_json(report.verdicts) if report.verdicts is not None else None,
         "label_budget": BUDGET,
     } | {section.name: section.document for section in report.sections}

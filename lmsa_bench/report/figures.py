@@ -6,12 +6,12 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from lmsa_bench.analysis.ranks import Statistics, half_width, p_value
+from lmsa_bench.analysis.ranks import Statistics, p_value
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.report import atlas, layer_figures, training_figures
-from lmsa_bench.report.style import COLOURS, MARKERS
+from lmsa_bench.report.style import COLOURS, MARKERS, reach
 from lmsa_bench.suites.spec import Suite
 
 if TYPE_CHECKING:
@@ -72,12 +72,12 @@ def accuracies(report: Report) -> "Figure":
         for at, cell in shown:
             seeds = [100 * value for value in cell.accuracies.values()]
             axes.plot([at - 0.05] * len(seeds), seeds, ".", color=colour, alpha=0.4, markersize=4, zorder=1)
-        points = [(at, 100 * cell.mean, cell.interval) for at, cell in shown if cell.mean is not None]
-        halves = [100 * half_width(interval) for _, _, interval in points]
+        points = [(at, cell) for at, cell in shown if cell.mean is not None]
+        reaches = [reach([100 * value for value in cell.accuracies.values()]) for _, cell in points]
         axes.errorbar(
-            [at for at, _, _ in points],
-            [mean for _, mean, _ in points],
-            yerr=halves,
+            [at for at, _ in points],
+            [100 * cell.mean for _, cell in points if cell.mean is not None],
+            yerr=list(zip(*reaches, strict=True)) or None,
             fmt=marker,
             color=colour,
             markersize=6,

@@ -1,5 +1,6 @@
 """What layers are worth, and what criteria say of them: the paper's figures 1, 4 and 7, and the fidelity."""
 
+import math
 from collections.abc import Sequence
 from itertools import cycle
 from statistics import fmean
@@ -7,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from lmsa_bench.analysis import fidelity
 from lmsa_bench.analysis.measures import Measures
-from lmsa_bench.analysis.ranks import half_width, t_interval
+from lmsa_bench.analysis.ranks import half_width
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.text import seeds_text
-from lmsa_bench.report.style import COLOURS, GREY, MARKERS, panels
+from lmsa_bench.report.style import COLOURS, GREY, MARKERS, panels, reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,14 +55,14 @@ def _bars(axes: "Axes", measures: Measures, task: str, accuracy: bool) -> None:
         )
         trains = any(m.trained for part in measures.chosen(row, task) for m in part)
         if values and trains:
-            bars.append((label, fmean(values), half_width(t_interval(values)), colour))
+            bars.append((label, fmean(values), reach(values, 100 if accuracy else math.inf), colour))
         elif values and not any(m.badness for part in measures.chosen(row, task) for m in part):
             axes.axhline(fmean(values), color="black", linestyle="--", linewidth=1)
     places = range(len(bars))
     axes.bar(
         places,
         [mean for _, mean, _, _ in bars],
-        yerr=[half for _, _, half, _ in bars],
+        yerr=list(zip(*(ends for _, _, ends, _ in bars), strict=True)),
         color=[colour for *_, colour in bars],
         capsize=2,
     )

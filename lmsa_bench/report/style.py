@@ -1,7 +1,11 @@
 """How all figures look."""
 
+from collections.abc import Sequence
 from itertools import cycle, islice
+from statistics import fmean
 from typing import TYPE_CHECKING
+
+from lmsa_bench.analysis.ranks import half_width, t_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +20,15 @@ GREY = "#777777"
 def colours(count: int) -> list[str]:
     """So many colours, from the start again where there are not enough."""
     return list(islice(cycle(COLOURS), count))
+
+
+def reach(values: Sequence[float], most: float = 100) -> tuple[float, float]:
+    """How far their 95 % t interval goes below and above the mean, within 0 and ``most``; 0 where there are only two.
+
+    Two values make an interval 12.7 standard errors wide, which tells nothing.
+    """
+    half, mean = half_width(t_interval(values)) if len(values) > 2 else 0.0, fmean(values)
+    return min(half, mean), min(half, most - mean)
 
 
 def panels(

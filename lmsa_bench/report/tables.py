@@ -92,6 +92,8 @@ def _table_lines(report: Report) -> list[str]:
         )
     if tried := answer.budgets(report):
         lines += ["", *tried]
+    if lost := answer.kept(report):
+        lines += ["", *lost]
     if any(cell.layers for cell in report.cells.values()):
         lines += ["", "Layers tuned at the best epoch (the most frequent choice and its share of the trials)", ""]
         lines += aligned(

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmsa_bench.analysis import propositions as simulation
 from lmsa_bench.analysis.measures import Measured, Measures
-from lmsa_bench.analysis.ranks import half_width, t_interval
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.text import seeds_text
-from lmsa_bench.report.style import COLOURS, GREY, MARKERS, colours, panels
+from lmsa_bench.report.style import COLOURS, GREY, MARKERS, colours, panels, reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,8 +116,9 @@ def ablation(report: Report) -> "Figure | None":
     for one, task in zip(axes[0], columns, strict=True):
         for x, (row, colour) in enumerate(zip(shown, colours(len(shown)), strict=True)):
             if values := _accuracies(report, row, task):
-                one.bar(x, fmean(values), yerr=half_width(t_interval(values)), color=colour, capsize=3)
-                top = fmean(values) + half_width(t_interval(values)) + 1
+                below, above = reach(values)
+                one.bar(x, fmean(values), yerr=[[below], [above]], color=colour, capsize=3)
+                top = fmean(values) + above + 1
                 one.text(x, top, f"{fmean(values):.1f}", ha="center", va="bottom", fontsize=8)
         for row in untrained.intersection(rows):
             if values := _accuracies(report, row, task):

@@ -106,7 +106,8 @@ def is_beyond_repair(
 ) -> bool:
     """Whether a run with these is made anew: what it says cannot be taken back, and is not what its trial left.
 
-    That is other code than ours, a tag that cannot be read, or a metric or parameter that somebody else has written.
+    That is another end than ours, such as by other code, a tag that cannot be read, or a metric or parameter that
+    somebody else has written.
     """
     try:
         there = entry_of(tags)
@@ -121,17 +122,13 @@ def is_beyond_repair(
         return True
     if ours.result is None or "failed" in (ours.result.status, there.result.status):
         return False
-    return _code(there.result) != _code(ours.result)
+    return _numbers(there) != _numbers(ours)
 
 
 def _same(shown: float, value: float) -> bool:
     """Whether a database shows this value; infinity it keeps as its largest number."""
     largest = sys.float_info.max
     return shown == max(-largest, min(largest, value)) or (math.isnan(shown) and math.isnan(value))
-
-
-def _code(result: TrialResult) -> str:
-    return str(result.provenance.get("trial_code", ""))
 
 
 def is_current(tags: dict[str, str], status: str, ours: Entry) -> bool:

@@ -19,10 +19,10 @@ from lmsa_bench.download import checksum
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.models import MODELS, LayeredModel, weights
 from lmsa_bench.object_store import Storage
-from lmsa_bench.seeding import derive
+from lmsa_bench.seeding import derive, generator
 from lmsa_bench.sources.needs import prepare, reads_data, source_data
 from lmsa_bench.sources.training import Training
-from lmsa_bench.tasks.task import Split, Stage, Task
+from lmsa_bench.tasks.task import Split, Stage, Task, view
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.code import code_of_source
 from lmsa_bench.trial.run import evaluate
@@ -32,6 +32,7 @@ from lmsa_bench.trial.spec import Value, canonical
 RECIPE = 1  # raised whenever the same recipe would train another model
 REMEDY = "delete it, and it is made again"
 WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two calls of alive
+HELD_OUT = 2000  # images on which each trial is judged after tuning
 POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
 
 
@@ -181,6 +182,14 @@ class SourceModel:
             version = (0, 0, 0)  # reading it says why
         loaded = _loaded(self.path, version, task.model, task.classes, task.input_shape)
         return copy.deepcopy(loaded).to(device).eval()
+
+    @cached_property
+    def held_out(self) -> Split | None:
+        """Held-out images of the source, at most HELD_OUT drawn at random, to see what tuning forgets; None: none."""
+        holdout = self._holdout()
+        if holdout is None or len(holdout) <= HELD_OUT:
+            return holdout
+        return view(holdout, torch.randperm(len(holdout), generator=generator(0, "held out"))[:HELD_OUT].sort().values)
 
     def pull(self) -> None:
         """Pulls the source model from the object store, or the checkpoint of its training."""

@@ -1,6 +1,5 @@
 """A connection to Ray, or a Ray of our own; without Tune and torch, which can be imported while it starts."""
 
-import importlib
 import os
 import signal
 from collections.abc import Iterator
@@ -41,18 +40,3 @@ def connected(address: str | None, cpus: int | None) -> Iterator[bool]:
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)
-
-
-def warm_up(workers: int, cpus: float) -> None:
-    """Lets so many of the cluster's idle processes import what a trial needs, while the driver gets ready.
-
-    Their actors take such a process where there is one; on a GPU each gets a new one, so this would be for nothing.
-    """
-
-    @ray.remote(num_cpus=cpus, max_retries=0)
-    def imports() -> None:
-        for name in ("lmsa_bench.sweep.workers", "torch._dynamo"):  # the latter by an optimizer's first step
-            importlib.import_module(name)
-
-    for _ in range(workers):
-        imports.remote()

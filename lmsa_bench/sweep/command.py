@@ -63,21 +63,17 @@ def run_on_ray(
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
     start.set_environment(cluster.address)
-    from lmsa_bench.sweep.cluster import connected, warm_up  # Ray takes seconds, and most mistakes show before
+    from lmsa_bench.sweep.cluster import connected  # Ray takes seconds, and most mistakes show before
     from lmsa_bench.sweep.job import Job, Orders
 
     journal = place.journal
     imports = threading.Thread(target=importlib.import_module, args=("lmsa_bench.sweep.tuning",))
     imports.start()  # while Ray's processes start
     alone = last.enter_context(connected(cluster.address, cluster.cpus))
-    from lmsa_bench.sweep import nodes
+    imports.join()
+    from lmsa_bench.sweep import nodes, tuning, workers
 
     at_once = nodes.slots(suite.cpus, suite.gpus)
-    if alone and not suite.gpus:
-        warm_up(min(at_once, len(pending)), suite.cpus)
-    imports.join()
-    from lmsa_bench.sweep import tuning, workers
-
     nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": place.data})
     if not at_once:
         takes = f"a trial takes {suite.cpus:g} CPUs and {suite.gpus:g} GPUs"

@@ -16,7 +16,7 @@ from lmsa_bench.control.updates import Informed, unsaved
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
-from lmsa_bench.tasks.task import Splits, Task
+from lmsa_bench.tasks.task import Split, Splits, Task
 from lmsa_bench.trial import checkpoint, outcomes
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.meter import Meter, Spent
@@ -71,6 +71,7 @@ class Run:
         device: torch.device,
         provenance: Mapping[str, Value] | None = None,
         shared: Shared | None = None,
+        held_out: Split | None = None,
     ) -> None:
         self.trial, self.method, self.folder = trial, method, folder
         self.provenance = dict(provenance or {})
@@ -95,6 +96,7 @@ class Run:
         self.costs: dict[tuple[tuple[int, ...], int], Spent] = {}  # of a step, by its layers and batch size
         # The best epoch's values of all parameters that were ever tuned; a parameter's source values until then.
         self.best_parameters: dict[str, Tensor] = {}
+        self.held_out = None if held_out is None else Samples(held_out, task.source.transform, device)
         self._tested: Outcomes | None = None  # when the test was looked at last
         self._ended: TrialResult | None = None
         self._resume()
@@ -161,6 +163,9 @@ class Run:
             best.test_loss, best.test_accuracy = self._evaluate(self.test)
             best.outcomes = self._tested
         ended = state.ended(self.trial.id, len(self.test), self.provenance)
+        if self.held_out is not None:  # outside all that is counted
+            self._restore(self.best_parameters)
+            ended = replace(ended, source_accuracy=evaluate(self.model, self.held_out).accuracy)
         known = loss if loss is not None and math.isfinite(loss) else None
         return replace(ended, status="finished", reason="", final_train_loss=known, **best.figures())
 

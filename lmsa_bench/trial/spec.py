@@ -141,6 +141,8 @@ class TrialResult:
     test_accuracy: Annotated[Fraction, Metric("fraction", "higher", "best_test_accuracy")] | None = None
     test_loss: Annotated[Loss, Metric("nats", "lower", "best_test_loss")] | None = None
     test_size: Count = 0
+    # On held-out images of the source, with the best epoch's parameters: what is left of what the source model knew.
+    source_accuracy: Annotated[Fraction, Metric("fraction", "higher", "best_source_accuracy")] | None = None
     # Mean over the tuning set with the last epoch's parameters; None where nothing is trained.
     final_train_loss: Annotated[Loss, Metric("nats", "lower", "final_train_loss")] | None = None
     # Training alone: update steps, selection, and the tuning states below the tuned layers.

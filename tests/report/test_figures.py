@@ -15,6 +15,7 @@ from lmsa_bench.report import training_figures
 from lmsa_bench.report.command import main
 from lmsa_bench.report.figures import FIGURES, check, draw
 from lmsa_bench.report.layer_figures import scaled
+from lmsa_bench.report.style import reach
 from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suites
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
@@ -249,3 +250,10 @@ def test_rows_for_each_value_of_a_hyper_parameter(tmp_path):
         path.write_text(head + line + "\n")
         with pytest.raises(UserError, match=message):
             suites.load(str(path))
+
+
+def test_intervals_stay_within_0_and_100_and_two_seeds_have_none():
+    # Mean 90, deviation 10, n = 3: 4.303 * 10 / sqrt(3) = 24.8, cut at 10 above.
+    assert reach([80.0, 90.0, 100.0]) == pytest.approx((24.84, 10.0), abs=0.01)
+    assert reach([1.0, 2.0, 3.0], most=math.inf) == pytest.approx((2.0, 2.484), abs=0.001)  # 4.303 / sqrt(3)
+    assert reach([20.0, 90.0]) == (0.0, 0.0)

@@ -76,6 +76,8 @@ def test_other_numbers_take_the_place_of_older_ones(folders, uri):
     opened = ResultStore(uri)
     assert (opened.publish(mine, "suite"), opened.publish(yours, "suite")) == (1, 1)
     assert opened.table().equals(yours.table())
+    assert (opened.settle(mine, "suite"), opened.settle(mine, "suite")) == (1, 0)  # earlier, but the last to be asked
+    assert opened.table().equals(mine.table()) and len(trial_runs(uri)) == 1
 
 
 def test_of_two_runs_of_a_trial_or_a_suite_one_is_left(folders, uri):

@@ -20,7 +20,7 @@ from sweeps import ONE, Server, Sweep, ended
 
 KILLS = int(os.environ.get("LMSA_KILLS", "1"))
 FIRST = ("worker killed", "server killed", "raylet killed", "driver killed")
-SUITE = ONE.replace("epochs: 6", "epochs: 6\nresources: {timeout: 10}")  # in which a worker that is stopped is missed
+SUITE = ONE.replace("epochs: 6", "epochs: 6\nresources: {timeout: 20}")  # in which a worker that is stopped is missed
 
 pytestmark = pytest.mark.slow
 

@@ -118,7 +118,10 @@ const MORE = 50, MOST = 12; // lines of the list, curves at a time
 let limit = MORE, sorted = D.trials.map((one, i) => ({ ...one, i })), chosen = [];
 const table = find("#trial-table");
 const label = (one) => `${one.task} ${one.method} ${one.hparams} seed=${one.seed}`.replace(/ +/g, " ");
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+function short(value) {
+  const step = Math.max(0, Math.floor(Math.log10(value) / 3));
+  return `${Number((value / 1000 ** step).toPrecision(3))} ${" kMGTPE"[step].trim()}`;
+}
 function cell(row, text, title) {
   const made = row.insertCell();
   made.textContent = text;
@@ -143,7 +146,7 @@ function list() {
     for (const key of ["task", "method", "hparams", "seed"]) cell(row, one[key]);
     cell(row, one.status, one.reason);
     for (const key of ["val", "test"]) cell(row, one[key] === null ? "-" : one[key].toFixed(1));
-    cell(row, one.flops ? short.format(one.flops) : "-");
+    cell(row, one.flops ? short(one.flops) : "-");
     cell(row, one.seconds === null ? "-" : one.seconds.toFixed(1));
   }
   find("#trials-shown").textContent =

@@ -1,6 +1,6 @@
 """How well verdicts of one half of a sweep's replications are borne out by the other half:
 
-python studies/stability.py quickstart --seeds 10 --results results
+python docs/studies/stability.py quickstart --seeds 10 --results results
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Whether a suite's verdicts err as rarely as they say, and decide as often as the plan says, on simulated suites:
 
-python studies/calibration.py quickstart --seeds 10 --results results
+python docs/studies/calibration.py quickstart --seeds 10 --results results
 
 A simulated replication is the mean of the measured ones plus their deviations, each times an independent standard
 normal number: it has the measured covariance of all rows, configurations, and of validation with test.
