@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from lmsa_bench.analysis.measures import Measures
 from lmsa_bench.analysis.ranks import half_width
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.text import seeds_text
-from lmsa_bench.report.style import COLOURS, GREY, panels, reach
+from lmsa_bench.report.style import COLOURS, GREY, MARKERS, panels, reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,26 +181,26 @@ def regret_against_cost(report: Report) -> "Figure | None":
         f"{report.suite}: test accuracy lost against the best single layer, mean and 95 % t interval, n = {n}\n"
         "joined: none is both cheaper and better; dashed: a layer drawn at random"
     )
-    figure, axes = panels(title, 1, 1, (8.0, 5.0))
+    figure, axes = panels(title, 1, 1, (9.0, 5.0))
     one = axes[0][0]
     front, best = [], float("inf")
-    for name in sorted(regrets, key=lambda name: (found.costs[name], regrets[name].mean)):
-        cell, cost = regrets[name], found.costs[name]
-        first = cell.mean < best
-        best = min(best, cell.mean)
-        front += [(cost, 100 * cell.mean)] * first
-        colour = COLOURS[3] if first else COLOURS[0]
-        half = 100 * half_width(cell.interval)
-        one.errorbar(cost, 100 * cell.mean, yerr=half, fmt="o", color=colour, capsize=2.5, markersize=5, linewidth=1)
-        one.annotate(name, (cost, 100 * cell.mean), (5, 4), textcoords="offset points", fontsize=7)
-    one.plot(*zip(*front, strict=True), color=COLOURS[3], linewidth=1, zorder=0)
+    ordered = sorted(regrets, key=lambda name: (found.costs[name], regrets[name].mean))
+    for name, colour, marker in zip(ordered, cycle(COLOURS), cycle(MARKERS), strict=False):
+        regret, cost, half = 100 * regrets[name].mean, found.costs[name], 100 * half_width(regrets[name].interval)
+        if regret < best:
+            best = regret
+            front.append((cost, regret))
+        label = f"{name} ({cost:.2f} epochs, {regret:.1f} points)"
+        one.errorbar(cost, regret, yerr=half, fmt=marker, color=colour, capsize=2.5, linewidth=1, label=label)
+    one.plot(*zip(*front, strict=True), color=GREY, linewidth=1.5, zorder=0)
     one.axhline(
         100 * found.means[fidelity.RANDOM, fidelity.OVERALL].regret.mean, color=GREY, linestyle="--", linewidth=1
     )
     one.axvline(1, color=GREY, linewidth=0.8)
     one.set_xscale("symlog", linthresh=0.1)
-    one.set_xlim(left=0)
-    one.set_ylim(bottom=0)
+    one.set_xlim(-0.01, 1.3 * max(1.0, *map(found.costs.__getitem__, ordered)))  # a bound at 0 would cut marks in two
+    one.set_ylim(bottom=-0.03 * one.get_ylim()[1])
+    one.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
     one.set_xlabel("Cost of choosing (epochs of tuning all layers, in FLOPs)")
     one.set_ylabel("Regret (points of test accuracy)")
     one.grid(color="0.92")

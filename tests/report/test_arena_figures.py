@@ -31,17 +31,13 @@ def test_regret_against_cost_joins_what_none_beats_on_both():
     assert drawn("regret_cost", suite, table) is None  # without a row of all layers there is no unit
     suite, table = measured(criteria | {"full": of_all_layers()}, layers)
     (axes,) = drawn("regret_cost", suite, table).axes
-    assert {text.get_text(): text.xy for text in axes.texts} == {
-        "cheap": pytest.approx((0.1, 20)),
-        "good": pytest.approx((2, 0)),
-        "bad": pytest.approx((3, 10)),
-    }
-    front = [
-        line
-        for line in axes.lines
-        if line.get_linestyle() == "-" and len(line.get_xdata()) == 2 and line.get_zorder() == 0
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "cheap (0.10 epochs, 20.0 points)",
+        "good (2.00 epochs, 0.0 points)",
+        "bad (3.00 epochs, 10.0 points)",
     ]
-    assert [list(line.get_xdata()) for line in front] == [pytest.approx([0.1, 2])]
+    (front,) = [line for line in axes.lines if line.get_zorder() == 0]
+    assert list(front.get_xdata()) == pytest.approx([0.1, 2]) and list(front.get_ydata()) == pytest.approx([20, 0])
 
 
 def test_the_atlas_by_hand():
