@@ -33,9 +33,9 @@ def show(
     known = by_tag(runs(overview.matching(found.suite)), overview.METHOD_KEY)
     for method in found.methods:
         key = overview.method_key(found.suite, method.name)
-        tags = {overview.METHOD_KEY: key, "lmsa.suite": found.suite, "mlflow.parentRunId": suite_run}
+        tags = {overview.METHOD_KEY: key, "lmsa.suite": found.suite}  # no parent's: its children are not listed
         run = next(iter(known.pop(key, [])), None)
-        run_id = named(run or client.create_run(experiment, tags=tags, run_name=method.name))
+        run_id = named(run or client.create_run(experiment, tags=tags, run_name=f"{method.name} ({found.suite})"))
         _log(client, run_id, method.metrics())
         client.set_terminated(run_id)
     for run in (run for several in known.values() for run in several):  # of a row that the suite no longer has

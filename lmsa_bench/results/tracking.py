@@ -121,7 +121,7 @@ class ResultStore:
             cursor.of(self.uri, suite_name)[SUMMARY] = stamp
 
     def link(self, suite_name: str) -> str:
-        """The page that lists the suite's methods, the best first: of this server, or of ``mlflow ui`` on this store."""
+        """The page that lists the suite's methods, the best first: of the server, or of ``mlflow ui`` on this store."""
         with self._calls():
             return overview.link(self.shown if self.is_server else UI, self._connected()[1], suite_name)
 

@@ -281,10 +281,10 @@ def test_summary_is_on_the_suites_run_and_each_method_has_one_of_its_own(journal
     }
     methods = {run.info.run_name: run for run in runs if "lmsa.method_key" in run.data.tags}
     shown = {"best_test_accuracy": 0.5, "average_rank": 2.0, "t/test_accuracy": 0.5, "t/val_accuracy": 0.75}
-    assert methods["a"].data.metrics == shown
-    assert sorted(methods) == ["a", "b"] and len(runs) == 5
+    assert methods["a (hand_made)"].data.metrics == shown
+    assert sorted(methods) == ["a (hand_made)", "b (hand_made)"] and len(runs) == 5
     client, experiment = opened._connected()
-    history = client.get_metric_history(methods["b"].info.run_id, "t/val_accuracy")
+    history = client.get_metric_history(methods["b (hand_made)"].info.run_id, "t/val_accuracy")
     assert {(one.step, one.value) for one in history} == {(1, 0.5), (2, 0.75)}
     # The link's view is in the experiment's tags, and its filter and its columns are of what is there.
     told = client.get_experiment(experiment).tags
@@ -294,7 +294,7 @@ def test_summary_is_on_the_suites_run_and_each_method_has_one_of_its_own(journal
     )
     view = json.loads(told["mlflow.sharedViewState.lmsa-hand_made"])
     listed = client.search_runs([experiment], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"])
-    assert [run.info.run_name for run in listed] == ["b", "a"]
+    assert [run.info.run_name for run in listed] == ["b (hand_made)", "a (hand_made)"]
     assert view["selectedColumns"] == [
         f"metrics.`{name}`" for name in ("best_test_accuracy", "average_rank", "t/test_accuracy")
     ]
