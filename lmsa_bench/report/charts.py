@@ -122,7 +122,7 @@ def cost_points(report: Report) -> dict[str, list[Point]]:
     found = {}
     for task in report.tasks:
         known = []
-        for row, mean, trials in _selected(report, task):
+        for row, mean, trials in selected_trials(report, task):
             spent = [one.spent for one in trials]
             cost = Spent(
                 round(fmean(one.flops for one in spent)),
@@ -181,7 +181,7 @@ def fidelities(report: Report) -> Iterator[Chart]:
             yield Chart("fidelity", task, rows, f"Regret in points of test accuracy: {words}.")
 
 
-def _selected(report: Report, task: str) -> Iterator[tuple[str, float, list[History]]]:
+def selected_trials(report: Report, task: str) -> Iterator[tuple[str, float, list[History]]]:
     """Each row with a mean on a task, and its selected trials."""
     histories = {one.trial.id: one for one in report.histories}
     measures = report.measures

@@ -8,8 +8,8 @@ from lmsa_bench.report.cells import percent, remarks
 from lmsa_bench.report.document import BUDGET
 
 
-def markdown(report: Report) -> str:
-    """The answer, the table with the best of each task in bold, the best groups by shift, and what is missing."""
+def answer_and_table(report: Report) -> list[str]:
+    """The answer, and the table with the best of each task in bold, as lines."""
     ranks = report.statistics.average_ranks
     best = {task: report.best(task) for task in report.tasks}
     answered = report.headline or (f"{report.statistics.verdict()}.",)
@@ -22,7 +22,12 @@ def markdown(report: Report) -> str:
     if report.rows:
         lines += _grid([[*map(_escaped, table[0])], *table[1:]], "r")
         lines += ["", f"{_escaped(report.title)}. Test accuracy in %; bold: best in its task. {BUDGET}"]
-        lines += ["", *(f"- {_escaped(line)}" for line in remarks(report))]
+    return lines
+
+
+def markdown(report: Report) -> str:
+    """The answer, the table, the best groups by shift, and what is missing or worth a remark."""
+    lines = [*answer_and_table(report), "", *(f"- {_escaped(line)}" for line in remarks(report))]
     found = report.verdicts
     if found is not None and found.comparisons:
         rows = [[*map(_escaped, line)] for line in answer.by_shift(found)]

@@ -2,11 +2,16 @@
 
 import hashlib
 import re
+from dataclasses import asdict
+from pathlib import Path
 
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.report import figures, tables
+from lmsa_bench.report.overview import overview
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.overview import FILE
+from lmsa_bench.trial.spec import canonical
 
 LONGEST = 100  # name of a folder, in characters
 CURRENT = "table.json"  # written last: it tells whether all is current
@@ -20,21 +25,26 @@ FORMS = {
 }
 
 
-def write(report: Report, journal: Journal, *, anew: bool = True) -> None:
-    """Writes table and figures, and pushes them to a storage; without ``anew`` only where they are out of date."""
+def write(report: Report, journal: Journal, *, anew: bool = True) -> Path:
+    """Writes tables, figures and the page, and pushes them to a storage; without ``anew`` only where out of date.
+
+    Returns the page's path.
+    """
     summary = journal.root / "summary" / report.suite
     if report.part:
         summary = summary / "parts" / folder_name(report.part)
     written = summary / CURRENT  # rows that another suite ran change it as well
     if not anew and written.exists() and written.read_bytes() == tables.render(report, "json"):
-        return
+        return summary / FORMS["html"]
     summary.mkdir(parents=True, exist_ok=True)
     figures.draw(report, summary)
+    write_whole(summary / FILE, canonical(asdict(overview(report))).encode())
     for form, name in FORMS.items():
         write_whole(summary / name, tables.render(report, form))
     for file in summary.iterdir():
         if file.is_file():
             journal.push_file(str(file.relative_to(journal.root)))
+    return summary / FORMS["html"]
 
 
 def folder_name(part: str) -> str:

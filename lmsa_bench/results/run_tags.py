@@ -17,6 +17,8 @@ KEY = "lmsa.trial_key"
 SUITE_KEY = "lmsa.suite_key"
 STATUS = "lmsa.status"
 EPOCH_METRICS, RESULT_METRICS = metrics_of(EpochRecord), metrics_of(TrialResult)
+# What is read back, and nothing that a person reads: MLflow's pages list no tag that begins like its own.
+DOCUMENTS = "mlflow.lmsa"
 TAG_LENGTH = 4900  # servers of MLflow 2 refuse more than 5,000 characters and MLflow 3 cuts at 8,000, silently
 SOURCE = {"commit": "mlflow.source.git.commit", "command": "mlflow.source.name"}  # provenance that MLflow's pages show
 
@@ -62,10 +64,10 @@ def tags(entry: Entry, suite_name: str) -> dict[str, str]:
         STATUS: result.status if result is not None else "running",
         "layers": " ".join(map(str, best[0])) if best else "",
         **{tag: str(facts[name])[:TAG_LENGTH] for name, tag in SOURCE.items() if facts.get(name)},
-        **_split("lmsa.trial", canonical(trial.to_json())),
-        **_split("lmsa.records", canonical([asdict(record) for record in records])),
-        **_split("lmsa.result", canonical(asdict(result) if result is not None else None)),
-        **_split("lmsa.outcomes", canonical(None if outcomes is None else b64encode(outcomes).decode())),
+        **_split(f"{DOCUMENTS}.trial", canonical(trial.to_json())),
+        **_split(f"{DOCUMENTS}.records", canonical([asdict(record) for record in records])),
+        **_split(f"{DOCUMENTS}.result", canonical(asdict(result) if result is not None else None)),
+        **_split(f"{DOCUMENTS}.outcomes", canonical(None if outcomes is None else b64encode(outcomes).decode())),
     }
 
 
@@ -74,18 +76,20 @@ def entry_of(tags: dict[str, str]) -> Entry | None:
 
     Raises UserError where a tag says what no trial can have left.
     """
-    if "lmsa.result.0" not in tags:
+    # Older versions had another name for the documents, and no outcomes.
+    at = next((name for name in (DOCUMENTS, "lmsa") if f"{name}.result.0" in tags), None)
+    if at is None:
         return None
     key = tags.get(KEY, "")
     try:
-        trial, raw, result = (_join(name, tags) for name in ("lmsa.trial", "lmsa.records", "lmsa.result"))
-        outcomes = _join("lmsa.outcomes", tags) if "lmsa.outcomes.0" in tags else None  # of a run of an older version
+        trial, raw, result = (_join(f"{at}.{name}", tags) for name in ("trial", "records", "result"))
+        outcomes = _join(f"{at}.outcomes", tags) if f"{at}.outcomes.0" in tags else None
         if reading.protocol_of(canonical(trial)) != PROTOCOL:
             return None
         return reading.whole(
-            reading.parse(Trial, canonical(trial), key, "lmsa.trial"),
-            reading.records(map(canonical, raw), key, "lmsa.records"),
-            None if result is None else reading.parse(TrialResult, canonical(result), key, "lmsa.result"),
+            reading.parse(Trial, canonical(trial), key, f"{at}.trial"),
+            reading.records(map(canonical, raw), key, f"{at}.records"),
+            None if result is None else reading.parse(TrialResult, canonical(result), key, f"{at}.result"),
             None if outcomes is None else b64decode(outcomes, validate=True),
         )
     except (ValueError, TypeError, RecursionError) as error:

@@ -1,8 +1,7 @@
 """The results in MLflow: a mirror of the journal, one run a trial, that can be replayed at any time."""
 
 import os
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,11 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from lmsa_bench.errors import StoreUnavailable, UserError, first_cause, one_line, without_password
-from lmsa_bench.results import database, run_tags
+from lmsa_bench.results import database, overview, run_tags
 from lmsa_bench.results.cursor import Cursor, cursor_of
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.quiet import quiet
+from lmsa_bench.results.runs import BATCH, by_tag, named, show
 from lmsa_bench.results.table import Entry, rows
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "lmsa_bench"
-BATCH = 800  # metrics a call; with params and tags below the limit of 1,000
 PAGE = 500  # runs a call, whose answer is bounded
 LIST_FROM = 20  # with so many unknown trials one listing of all runs costs less than a search for each
+UI = "http://127.0.0.1:5000"  # where ``mlflow ui`` answers
 SUMMARY = "summary"  # in the cursor, among trials' ids
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # errors that a later try may not get
@@ -98,12 +98,12 @@ class ResultStore:
         if self._database is not None and not self._database.exists():
             raise UserError(f"tracking database {self._database}: there is none; publish results first or name another")
         with self._calls():
-            doubled = _by_tag(self._runs(), run_tags.KEY).values()
+            doubled = by_tag(self._runs(), run_tags.KEY).values()
             found = [[entry for run in runs if (entry := run_tags.entry_of(run.data.tags))] for runs in doubled]
         return rows(entries[0] for entries in found if entries)
 
     def publish_summary(self, journal: Journal, suite_name: str, *, anew: bool = False) -> None:
-        """Puts a suite's table and figures on the suite's own run; the table is also the run's description."""
+        """Puts a suite's table, figures and page on its own run, and its overview where MLflow shows it at sight."""
         folder = journal.root / "summary" / suite_name
         files = sorted(file for file in folder.glob("*") if file.is_file())
         stamp = " ".join(f"{file.name}-{file.stat().st_mtime_ns}" for file in files)
@@ -112,23 +112,26 @@ class ResultStore:
                 return
             with self._calls():
                 cursor.confirm(self.uri, self._identity())
-                client, _ = self._connected()
-                run_id = self._suite_run(suite_name)
+                (client, experiment), run_id = self._connected(), self._suite_run(suite_name)
                 for file in files:
                     client.log_artifact(run_id, str(file))
-                    if file.suffix == ".txt":
-                        text = file.read_text()[: run_tags.TAG_LENGTH]
-                        client.set_tag(run_id, "mlflow.note.content", f"```\n{text}\n```")
+                if (found := overview.read(folder)) is not None:
+                    show(client, experiment, found, run_id, self._runs)
                 client.set_terminated(run_id)
             cursor.of(self.uri, suite_name)[SUMMARY] = stamp
+
+    def link(self, suite_name: str) -> str:
+        """The page that lists the suite's methods, the best first: of the server, or of ``mlflow ui`` on this store."""
+        with self._calls():
+            return overview.link(self.shown if self.is_server else UI, self._connected()[1], suite_name)
 
     def deduplicate(self) -> int:
         """Deletes all but one of the runs that two publishers at once made for a trial or suite; returns how many."""
         with self._calls():
             client, _ = self._connected()
             runs, deleted = list(self._runs()), 0
-            for tag in (run_tags.KEY, run_tags.SUITE_KEY):
-                for kept, *others in _by_tag(runs, tag).values():
+            for tag in (run_tags.KEY, run_tags.SUITE_KEY, overview.METHOD_KEY):
+                for kept, *others in by_tag(runs, tag).values():
                     for other in others:
                         for child in runs:
                             if child.data.tags.get("mlflow.parentRunId") == other.info.run_id:
@@ -169,7 +172,7 @@ class ResultStore:
             first = {name: text for name, text in tags.items() if name not in last}
             first |= {run_tags.KEY: trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
             start = run_tags.milliseconds(records[0].time - records[0].seconds) if records else None
-            run_id = _named(client.create_run(experiment, start_time=start, tags=first, run_name=trial.label))
+            run_id = named(client.create_run(experiment, start_time=start, tags=first, run_name=trial.label))
         elif run_tags.is_current(run.data.tags, run.info.status, entry):
             tags = {run_tags.suite_tag(suite_name): "true"}
             if new := not tags.items() <= run.data.tags.items():
@@ -200,15 +203,15 @@ class ResultStore:
             found = list(self._runs())
         else:
             found = [run for trial in trial_ids for run in self._runs(f"tags.`{run_tags.KEY}` = '{trial}'")]
-        return {trial: runs[0] for trial, runs in _by_tag(found, run_tags.KEY).items()}
+        return {trial: runs[0] for trial, runs in by_tag(found, run_tags.KEY).items()}
 
     def _suite_run(self, suite_name: str) -> str:
         client, experiment = self._connected()
-        found = _by_tag(self._runs(f"tags.`{run_tags.SUITE_KEY}` = '{suite_name}'"), run_tags.SUITE_KEY)
+        found = by_tag(self._runs(f"tags.`{run_tags.SUITE_KEY}` = '{suite_name}'"), run_tags.SUITE_KEY)
         if found:
-            return _named(next(iter(found.values()))[0])
+            return named(next(iter(found.values()))[0])
         tags = {run_tags.SUITE_KEY: suite_name, "lmsa.suite": suite_name}
-        return _named(client.create_run(experiment, tags=tags, run_name=suite_name))
+        return named(client.create_run(experiment, tags=tags, run_name=suite_name))
 
     def _runs(self, matching: str = "") -> "Iterator[Run]":
         client, experiment = self._connected()
@@ -280,21 +283,3 @@ def _errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, Error, SQLAlchemyError, OSError
-
-
-def _named(run: "Run") -> str:
-    """A run's id; raises StoreUnavailable where an answer has none."""
-    if not run.info.run_id:
-        raise StoreUnavailable("the tracking store's answer holds no run")
-    return str(run.info.run_id)
-
-
-def _by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":
-    """The runs that have a tag, by its value; of several, which two publishers made, the one that counts is first."""
-    found: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        if tag in run.data.tags:
-            found[run.data.tags[tag]].append(run)
-    for several in found.values():
-        several.sort(key=lambda run: (run.info.status != "FINISHED", run.info.start_time, run.info.run_id))
-    return found

@@ -132,6 +132,7 @@ def conclude(
     journal.refresh()
     results = {trial.id: journal.result(trial.id) for trial in suite.trials}
     failed = [(t, result) for t in suite.trials if (result := results[t.id]) and result.status == "failed"]
+    link = page = None
     missing = sum(result is None for result in results.values())
     for trial, result in failed[:MOST_FAILURES]:
         print(f"failed: {trial.label}: {one_line(result.reason)}")
@@ -140,20 +141,25 @@ def conclude(
     if len(failed) + missing < len(results) or not results:
         table = journal.table()
         found = report(suite, table, footnotes(suite, table), standing)
-        write(found, journal, anew=fresh)
+        page = write(found, journal, anew=fresh)
         print(tables.render(found, "table").decode(), flush=True)
         if trouble is None and not suite.part:
             try:
                 store.publish_summary(journal, suite.name)
+                link = store.link(suite.name)
             except UserError as error:
                 trouble = str(error)
     else:
         print("no trial has finished, so there is no table")
     if missing:
         print(f"{missing} of {len(suite.trials)} trials have not ended: run the same command again to resume")
+    if page is not None:
+        print(f"page: {page}")
     if trouble is None:
         ui = shlex.join(["mlflow", "ui", "--backend-store-uri", store.shown])
         print(f"MLflow: {store.shown if store.is_server else ui}")
+        if link is not None:
+            print(f"there, the methods by test accuracy: {link}")
     else:
         options = shlex.join(["--results", str(journal.root), "--tracking-uri", store.shown])
         print(f"warning: {trouble}")

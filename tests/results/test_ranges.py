@@ -111,7 +111,7 @@ def test_a_damaged_run_is_refused_and_then_written_anew(tmp_path):
     store.publish(journal, "s")
     client, _ = store._connected()
     (run,) = [run for run in store._runs() if run_tags.KEY in run.data.tags]
-    tag = "lmsa.result.0"
+    tag = "mlflow.lmsa.result.0"
     client.set_tag(run.info.run_id, tag, damaged(run.data.tags[tag], "result", "test_accuracy", 2.0))
     with pytest.raises(UserError, match=f"MLflow run 't m seed=0' of trial {made().trial.id}: .*test_accuracy: 2.0"):
         store.table()

@@ -12,8 +12,10 @@ from hand_made import entry, suite_of, write
 from mlflow import MlflowClient
 from sweeps import Server
 
+from lmsa_bench.analysis.build import report as analysed
 from lmsa_bench.errors import StoreUnavailable, UserError
 from lmsa_bench.report import command as report
+from lmsa_bench.report import write as summary
 from lmsa_bench.results import cursor
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
@@ -222,7 +224,7 @@ def test_a_run_that_somebody_has_spoilt_is_made_anew_and_keeps_up_no_other(journ
     assert opened.publish(journal, "suite") == 8
     runs = assert_mirrored(journal)
     client.log_metric(runs[finished].info.run_id, "best_test_accuracy", 0.99, step=5)
-    client.set_tag(runs[other].info.run_id, "lmsa.records.0", "{")
+    client.set_tag(runs[other].info.run_id, "mlflow.lmsa.records.0", "{")
     assert (opened.settle(journal, "suite"), opened.settle(journal, "suite")) == (2, 0)
     assert assert_mirrored(journal)[finished].data.metrics["best_test_accuracy"] == 1 / 7
     (journal.trials / damaged / "records.jsonl").write_text("{")
@@ -260,18 +262,47 @@ def test_what_killed_makers_of_a_database_left_is_removed(journal):
     assert not list(journal.root.glob(".*"))
 
 
-def test_summary_is_on_the_suites_run(journal, tmp_path):
-    filled(journal, 1)
-    summary = journal.root / "summary" / "suite"
-    summary.mkdir(parents=True)
-    (summary / "table.txt").write_text("method  t\n")
+def test_summary_is_on_the_suites_run_and_each_method_has_one_of_its_own(journal):
+    suite = suite_of({name: [entry("t", name, {}, 0, [0.5, 0.75], 0.5 + i / 4)] for i, name in enumerate("ab")})
+    for i, name in enumerate("ab"):
+        write(journal, entry("t", name, {}, 0, [0.5, 0.75], 0.5 + i / 4))
     opened = ResultStore(default_uri(journal.root))
-    opened.publish(journal, "suite")
-    opened.publish_summary(journal, "suite")
-    opened.publish_summary(journal, "suite")
-    (run,) = opened._runs("tags.`lmsa.suite_key` = 'suite'")
-    assert "method  t" in run.data.tags["mlflow.note.content"]
-    assert [path.name for path in (journal.root / "artifacts").glob("*/artifacts/*")] == ["table.txt"]
+    opened.publish(journal, suite.name)
+    summary.write(analysed(suite, journal.table()), journal)
+    for _ in range(2):
+        opened.publish_summary(journal, suite.name, anew=True)
+    runs = list(opened._runs())
+    (parent,) = [run for run in runs if "lmsa.suite_key" in run.data.tags]
+    ranks = {"average_rank/a": 2.0, "average_rank/b": 1.0}
+    assert parent.data.metrics == {"t/a": 0.5, "t/b": 0.75} | ranks
+    assert "| b | **75.0** | 1.00 |" in parent.data.tags["mlflow.note.content"]
+    assert {"report.html", "table.txt", "table.md"} <= {
+        path.name for path in journal.root.glob("artifacts/*/artifacts/*")
+    }
+    methods = {run.info.run_name: run for run in runs if "lmsa.method_key" in run.data.tags}
+    shown = {"best_test_accuracy": 0.5, "average_rank": 2.0, "t/test_accuracy": 0.5, "t/val_accuracy": 0.75}
+    assert methods["a (hand_made)"].data.metrics == shown
+    assert sorted(methods) == ["a (hand_made)", "b (hand_made)"] and len(runs) == 5
+    client, experiment = opened._connected()
+    history = client.get_metric_history(methods["b (hand_made)"].info.run_id, "t/val_accuracy")
+    assert {(one.step, one.value) for one in history} == {(1, 0.5), (2, 0.75)}
+    # The link's view is in the experiment's tags, and its filter and its columns are of what is there.
+    told = client.get_experiment(experiment).tags
+    assert "| b | **75.0** |" in told["mlflow.note.content"]
+    assert opened.link(suite.name).endswith(
+        f"/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=lmsa-hand_made"
+    )
+    view = json.loads(told["mlflow.sharedViewState.lmsa-hand_made"])
+    listed = client.search_runs([experiment], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"])
+    assert [run.info.run_name for run in listed] == ["b (hand_made)", "a (hand_made)"]
+    assert view["selectedColumns"] == [
+        f"metrics.`{name}`" for name in ("best_test_accuracy", "average_rank", "t/test_accuracy")
+    ]
+    assert opened.table().equals(journal.table())
+    # A row that the suite no longer has goes.
+    summary.write(replace(analysed(suite.only(rows=["a"]), journal.table()), part=""), journal)
+    opened.publish_summary(journal, suite.name)
+    assert len(list(opened._runs())) == 4
 
 
 def test_the_same_report_from_the_folder_and_from_mlflow(journal, monkeypatch, capsys):

@@ -70,7 +70,7 @@ def test_they_are_kept_read_mirrored_and_checked(tmp_path):
     for entry in entries.values():  # through MLflow's tags, which the table is made of
         tags = run_tags.tags(entry, "s") | {run_tags.KEY: entry.trial.id}
         assert run_tags.entry_of(tags) == entry
-        del tags["lmsa.outcomes.0"]  # written by an older version
+        del tags["mlflow.lmsa.outcomes.0"]  # written by an older version
         assert run_tags.entry_of(tags) == entry._replace(outcomes=None)
     path = journal.trials / trials[0].id / "outcomes.bin"
     good = path.read_bytes()

@@ -180,7 +180,9 @@ async function drawCurves() {
 }
 if (table) {
   for (const status of new Set(D.trials.map((one) => one.status))) find("#trial-status").add(new Option(status));
-  find("#trial-controls").addEventListener("input", () => { limit = MORE; list(); });
+  for (const kind of ["input", "change"]) {
+    find("#trial-controls").addEventListener(kind, () => { limit = MORE; list(); });
+  }
   find("#more").addEventListener("click", () => { limit += MORE; list(); });
   find("#none").addEventListener("click", () => { chosen = []; list(); drawCurves(); });
   all("thead button", table).forEach((button) => button.addEventListener("click", () => {

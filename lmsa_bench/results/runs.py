@@ -1,0 +1,73 @@
+"""MLflow's runs: found by their tags, and those that show a suite at sight."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from lmsa_bench.errors import StoreUnavailable
+from lmsa_bench.results import overview
+from lmsa_bench.results.run_tags import SUITE_KEY, TAG_LENGTH, milliseconds
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+BATCH = 800  # metrics a call; with params and tags below the limit of 1,000
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as a description
+
+
+def show(
+    client: "MlflowClient",
+    experiment: str,
+    found: overview.Overview,
+    suite_run: str,
+    runs: "Callable[[str], Iterable[Run]]",
+) -> None:
+    """Puts a suite's overview on its run, on a run for each method, and on the experiment's page.
+
+    ``runs`` lists those that a filter of MLflow's matches.
+    """
+    _log(client, suite_run, found.metrics())
+    client.set_tag(suite_run, NOTE, found.description[:TAG_LENGTH])
+    known = by_tag(runs(overview.matching(found.suite)), overview.METHOD_KEY)
+    for method in found.methods:
+        key = overview.method_key(found.suite, method.name)
+        tags = {overview.METHOD_KEY: key, "lmsa.suite": found.suite}  # no parent's: its children are not listed
+        run = next(iter(known.pop(key, [])), None)
+        run_id = named(run or client.create_run(experiment, tags=tags, run_name=f"{method.name} ({found.suite})"))
+        _log(client, run_id, method.metrics())
+        client.set_terminated(run_id)
+    for run in (run for several in known.values() for run in several):  # of a row that the suite no longer has
+        client.delete_run(run.info.run_id)
+    notes = [run.data.tags.get(NOTE, "") for run in runs(f"tags.`{SUITE_KEY}` != ''")]
+    client.set_experiment_tag(experiment, NOTE, "\n\n".join(notes)[:TAG_LENGTH])
+    client.set_experiment_tag(experiment, overview.VIEW + overview.view_key(found.suite), found.view())
+
+
+def _log(client: "MlflowClient", run_id: str, values: Iterable[tuple[str, float, int]]) -> None:
+    """Logs metrics as of now; of each step MLflow shows the latest value."""
+    from mlflow.entities import Metric
+
+    now = milliseconds(time.time())
+    metrics = [Metric(name, value, now, step) for name, value, step in values]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def named(run: "Run") -> str:
+    """A run's id; raises StoreUnavailable where an answer has none."""
+    if not run.info.run_id:
+        raise StoreUnavailable("the tracking store's answer holds no run")
+    return str(run.info.run_id)
+
+
+def by_tag(runs: "Iterable[Run]", tag: str) -> "dict[str, list[Run]]":
+    """The runs that have a tag, by its value; of several, which two publishers made, the one that counts is first."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if tag in run.data.tags:
+            found[run.data.tags[tag]].append(run)
+    for several in found.values():
+        several.sort(key=lambda run: (run.info.status != "FINISHED", run.info.start_time, run.info.run_id))
+    return found
