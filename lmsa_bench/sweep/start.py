@@ -21,6 +21,7 @@ ENVIRONMENT = {
 }
 OWN = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there, it listens on the loopback interface alone
+    "RAY_gcs_server_port_wait_time_s": str(PATIENCE),
     "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
     "RAY_worker_register_timeout_seconds": str(PATIENCE),
 }
