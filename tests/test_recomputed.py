@@ -25,7 +25,7 @@ seeds: 2
 sources: one
 epochs: 2
 curves: true
-figures: [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory]
+figures: [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory, atlas, regret_cost]
 rows:
   no_adaptation: {ranked: false}
   full: {grid: {lr: [1e-2, 1e-3]}}
@@ -339,8 +339,39 @@ def theory(figure, **_):
                 assert abs(mean - values.mean()) < 4.5 * error + 1e-9
 
 
+def atlas(figure, truths, **_):
+    for axes, task in zip(figure.axes, ("digits_c", "digits_flip"), strict=False):
+        variants = [label.get_text().split("\n")[0] for label in axes.get_xticklabels()]
+        for x, variant in enumerate(variants):
+            layers = np.mean([found for (v, _), (found, _) in truths[task].items() if v == variant], axis=0)
+            assert np.asarray(axes.images[0].get_array())[:, x] == pytest.approx(100 * (max(layers) - layers))
+
+
+def regret_cost(figure, grids, chosen, truths, **_):
+    (box,) = figure.axes[0].containers
+    costs = []
+    for task in ("digits_c", "digits_flip"):
+        for (variant, seed), _ in truths[task].items():
+            selection = chosen["rgn", task][variant, None][1][seed][2]["selection_flops"]
+            full = grids["full", task][variant, None].values()  # tunes all layers, at either rate
+            costs.append(selection / min(by_seed[seed][0][0]["flops"] for by_seed in full))
+    assert list(box.lines[0].get_xdata()) == pytest.approx([fmean(costs)])
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_shows_what_the_files_say(name, figures, grids, chosen, means, truths):
-    checks = [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory]
+    checks = [
+        accuracies,
+        critical_difference,
+        layers,
+        criteria,
+        fidelity,
+        curves,
+        ablation,
+        rho,
+        theory,
+        atlas,
+        regret_cost,
+    ]
     check = {check.__name__: check for check in checks}[name]  # a new figure needs one
     check(figures[name], grids=grids, chosen=chosen, means=means, truths=truths)
