@@ -25,7 +25,8 @@ seeds: 2
 sources: one
 epochs: 2
 curves: true
-figures: [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory, atlas, regret_cost]
+figures:
+  [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory, atlas, regret_cost]
 rows:
   no_adaptation: {ranked: false}
   full: {grid: {lr: [1e-2, 1e-3]}}
