@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from raylets import wait_until
 from sweeps import ONE, Server, Sweep, ended
 
 KILLS = int(os.environ.get("LMSA_KILLS", "1"))
@@ -158,7 +159,7 @@ def test_faults_at_any_moment_change_nothing(number, undisturbed, data, tmp_path
         status = ended(faults.driver)
         assert status in (0, 3), sweep.output
         if status == 3 or number:  # the server was away when the sweep ended, or what it had was lost after that
-            assert sweep.sync().returncode == 0
+            wait_until(lambda: sweep.sync().returncode == 0, 200)  # a busy machine's server answers late
         assert "Traceback" not in sweep.output
         assert sweep.rows() == whole.rows() and sweep.files() == whole.files()
         assert faults.finished.items() <= sweep.stamps().items(), "a trial that had finished ran again"
