@@ -63,7 +63,7 @@ def test_a_value_that_cannot_be_is_one_line_that_names_it(where, name, value, tm
     else:
         (folder / "result.json").write_text(damaged((folder / "result.json").read_text(), where, name, value))
     tags = run_tags.tags(made(), "s") | {run_tags.KEY: trial, "mlflow.runName": "t m seed=0"}
-    tag = f"lmsa.{where}.0"
+    tag = f"{run_tags.DOCUMENTS}.{where}.0"
     for read, names in (
         (journal.table, f"{trial}: cannot be read"),
         (
