@@ -13,6 +13,7 @@ COMMANDS = {
     "bench": "what a sweep costs on this machine, beside a plain loop",
     "bundle": "a suite in one archive that verifies itself",
     "results": "bring an MLflow store up to date with a results folder",
+    "ui": "MLflow's pages on a results folder, with a link for each suite",
     "new": "a commented skeleton of a method, a task or a suite, with a test that passes",
 }
 
@@ -30,7 +31,8 @@ def run() -> int:
         return 0
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
-    status: int = importlib.import_module(f"lmsa_bench.{name}.command").main(sys.argv[2:])
+    room, before = ("results", ["ui"]) if name == "ui" else (name, [])
+    status: int = importlib.import_module(f"lmsa_bench.{room}.command").main([*before, *sys.argv[2:]])
     return status
 
 

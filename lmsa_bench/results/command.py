@@ -1,11 +1,13 @@
 """Brings an MLflow store up to date with a results folder:  python -m lmsa_bench.results sync"""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 from lmsa_bench.errors import StoreUnavailable, UserError
 from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
-from lmsa_bench.results.tracking import ResultStore, chosen_uri
+from lmsa_bench.results.tracking import UI, ResultStore, chosen_uri
 
 OTHERS = "others"  # the suite, in MLflow, of trials that belong to no known suite
 
@@ -30,16 +32,32 @@ def sync(journal: Journal, store: ResultStore) -> int:
     return written
 
 
+def ui(journal: Journal, store: ResultStore, port: int) -> int:
+    """Serves MLflow's pages on this store until it is stopped, after a link for each suite; its exit status."""
+    if store.is_server:
+        raise UserError(f"tracking store {store.shown} serves its pages itself: open it there")
+    for name in journal.suites():
+        print(f"{name}: {store.link(name).replace(UI, f'http://127.0.0.1:{port}')}", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", str(port)]
+    return subprocess.call(command)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit status is 0, or 2 where the store or the folder cannot be used (see errors.exit_status)."""
     parser = argparse.ArgumentParser(prog="python -m lmsa_bench.results", description=__doc__)
-    add = parser.add_subparsers(required=True, metavar="sync").add_parser("sync", help=__doc__, description=__doc__)
-    add.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
-    add.add_argument("--storage", metavar="URI", help="the sweep's storage")
-    add.add_argument("--tracking-uri", help="MLflow store ($MLFLOW_TRACKING_URI, else the results folder's own)")
+    commands = parser.add_subparsers(required=True, dest="command")
+    for name, text in {"sync": __doc__, "ui": ui.__doc__}.items():
+        add = commands.add_parser(name, help=text, description=text).add_argument
+        add("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
+        add("--storage", metavar="URI", help="the sweep's storage")
+        add("--tracking-uri", help="MLflow store ($MLFLOW_TRACKING_URI, else the results folder's own)")
+        if name == "ui":
+            add("--port", type=int, default=5000, help="where to serve (%(default)s)")
     options = parser.parse_args(arguments)
     journal = opened(options.results, options.storage)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
+    if options.command == "ui":
+        return ui(journal, store, options.port)
     written = sync(journal, store)
     print(f"{written} of {len(journal.ids())} trials were out of date in {store.shown}; now it is complete")
     return 0
