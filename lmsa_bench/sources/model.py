@@ -56,12 +56,15 @@ class SourceFacts:
         return found
 
     def judgement(self, task: Task) -> str:
-        """One line about the held-out accuracy, with a warning where published weights miss theirs."""
+        """One line about the held-out accuracy, with a warning near chance or where published weights miss theirs."""
         source, accuracy = task.source, self.source_accuracy
-        line = f"source model of {task.name}: {task.model}, {source.weights}"
+        seed = "" if self.source_seed is None else f", seed {self.source_seed}"
+        line = f"source model of {task.name}{seed}: {task.model}, {source.weights}"
         if accuracy is None:
             return f"{line}: accuracy not measured, its held-out images are not there"
         line = f"{line}: {accuracy:.2%} on held-out images"
+        if accuracy < 2 / task.classes:
+            line = f"{line}; warning: near chance, which is {1 / task.classes:.2%}: has it learned its task?"
         if source.accuracy is None or source.weights == "pretrain":
             return line
         off = 100 * abs(accuracy - source.accuracy) > POINTS

@@ -171,6 +171,9 @@ def test_a_wrong_normalisation_is_warned_about():
     assert "warning: off by more than 2 points" in SourceFacts("", "", 0.91).judgement(given)
     assert "not measured" in SourceFacts("", "", None).judgement(given)
     assert "warning" not in SourceFacts("", "", 0.5).judgement(task(accuracy=0.9478))
+    near = f"warning: near chance, which is {1 / given.classes:.2%}"
+    assert near in SourceFacts("", "", 1.9 / given.classes).judgement(task())
+    assert near not in SourceFacts("", "", 2.1 / given.classes).judgement(task())
 
 
 def test_the_hubs_file_is_downloaded_once_and_verified(tmp_path, monkeypatch):
