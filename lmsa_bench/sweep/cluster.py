@@ -12,12 +12,14 @@ from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.sweep import start
 from lmsa_bench.sweep.watch import over_ray
 
+_OPEN: list[bool] = []  # whether the connection that this process has is to a Ray of its own
+
 
 @contextmanager
 def connected(address: str | None, cpus: int | None) -> Iterator[bool]:
     """A connection to the Ray cluster of that address, else a Ray of its own, while the block runs; whether own."""
-    if ray.is_initialized():  # by an earlier step of a sweep that adds replications
-        yield start.is_own(address)
+    if _OPEN:  # by an earlier step of a sweep that adds replications
+        yield _OPEN[0]
         return
     start.set_environment(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -34,9 +36,11 @@ def connected(address: str | None, cpus: int | None) -> Iterator[bool]:
         raise UserError(f"Ray {place}: {one_line(error)}") from None
     # Tune finishes in order on SIGUSR1 and would lose its workers on SIGTERM.
     before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    _OPEN.append(own)
     try:
         with over_ray():
             yield own
     finally:
+        _OPEN.clear()
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)

@@ -68,7 +68,7 @@ def watched(lr: Positive) -> Method:
     """Tunes the last layer; where asked to, writes where each epoch runs and takes its time."""
 
     def select(model, batches, step, generator):
-        if PLACES.exists():
+        if PLACES.exists() and ray.is_initialized():  # in a worker: elsewhere the next line would start a Ray
             here = ray.get_runtime_context()
             place = [here.get_node_id(), *here.get_accelerator_ids()["GPU"], os.getpid()]
             (PLACES / uuid.uuid4().hex).write_text(json.dumps(place))
