@@ -129,7 +129,7 @@ class Measures:
         layers = {len(m.badness) for scored in criteria.values() for m in scored.values()}
         for trial in self.suite.trials:
             m = self.found.get(trial.id)
-            if m is not None and trial.task == task and len(m.layers) in layers and m.epoch_flops:
+            if m is not None and trial.task == task and len(m.layers) in layers and m.epoch_flops and _at_once(trial):
                 epochs[m.place].append(m.epoch_flops)
         return {
             name: {place: m.selection_flops / min(epochs[place]) for place, m in scored.items() if place in epochs}
@@ -146,6 +146,17 @@ class Measures:
         for candidates in by_variant.values():
             found |= min(candidates, key=lambda candidate: candidate[:2])[2]
         return found
+
+
+def _at_once(trial: Trial) -> bool:
+    """Whether the layers that a trial tuned in an epoch were tuned in each step of it, with all their parameters."""
+    from lmsa_bench.methods import METHODS  # imports torch, which no table needs
+    from lmsa_bench.methods.method import as_it_is
+
+    if trial.method not in METHODS.names():
+        return True  # of a plug-in that is not here
+    method = METHODS.get(trial.method)(**trial.hparams)
+    return method.every.count is None and method.prepare is as_it_is
 
 
 def measure(suite: "Suite", table: pa.Table) -> Measures:

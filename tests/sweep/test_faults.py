@@ -74,7 +74,7 @@ def test_memory_and_hangs_cost_an_epoch_or_their_own_trial_alone(data, tmp_path)
     assert "Traceback" not in sweep.output
     sweep.assert_mirrored()
     left = {path.name for path in sweep.journal.trials.glob("*/*")}  # a lock of the one whose worker died
-    assert left == {"trial.json", "records.jsonl", "result.json", "hang.txt", "lock"}
+    assert left == {"trial.json", "records.jsonl", "result.json", "outcomes.bin", "hang.txt", "lock"}
 
 
 WATCHED = """

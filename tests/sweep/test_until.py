@@ -46,22 +46,22 @@ def numbers(results) -> dict[str, int]:
 
 def test_it_adds_only_what_can_change_and_goes_on_after_a_kill(swept):
     sweep, results, monkeypatch = swept
-    at_once = until.run_until
+    at_once = until.run_in_steps
 
-    def killed(suite, planned, journal, run):
+    def killed(needed, journal, run):
         def some(trials: list[Trial]) -> None:
             run(trials[:4])
             raise KeyboardInterrupt
 
-        return at_once(suite, planned, journal, some)
+        return at_once(needed, journal, some)
 
-    monkeypatch.setattr(command, "run_until", killed)
+    monkeypatch.setattr(command, "run_in_steps", killed)
     with pytest.raises(KeyboardInterrupt):
         sweep("--until", "decided", "--most", "5", "--margin", "2")
     assert sum(numbers(results).values()) == 4
-    monkeypatch.setattr(command, "run_until", at_once)
+    monkeypatch.setattr(command, "run_in_steps", at_once)
     status, told = sweep("--until", "decided", "--most", "5", "--margin", "2")
-    assert status == 0 and "0 of 3 comparisons are decided; up to 3 replications: 5 trials" in told
+    assert status == 0 and "0 of 3 comparisons are decided at 3 replications" in told
     assert "ended since" in told and "The sweep added replications only where a verdict could change" in told
     before = numbers(results)
     status, again = sweep("--until", "decided", "--most", "5", "--margin", "2")

@@ -52,9 +52,11 @@ def test_a_pickled_batch_is_read_exactly_or_is_one_line(tmp_path, count):
         if split is not None:
             assert split.images.shape[1:] == (3, 32, 32) and len(split.images) == len(split.labels)
             assert all(0 <= label < 10 for label in split.labels.tolist())
-            # The oldest protocols write bytes as text.
-            assert content[:2] < b"\x80\x03" or any(
-                order in content for order in both_orders(split.images.numpy().reshape(len(split.labels), -1))
+            # The oldest protocols write bytes as text, whatever number a damaged file has.
+            assert (
+                b"_codecs" in content
+                or content[:2] < b"\x80\x03"
+                or any(order in content for order in both_orders(split.images.numpy().reshape(len(split.labels), -1)))
             )
 
     check(good)

@@ -190,8 +190,7 @@ def test_seconds_leave_out_evaluation_and_counting(tmp_path, monkeypatch):
 
 def test_seconds_have_selection_and_the_tuning_states(tmp_path):
     trial = run("single_layer", tmp_path, n=1)
-    trial.train.advance = slow(trial.train.advance)
-    select = trial.method.select
-    trial.method = replace(trial.method, select=slow(select))
+    trial.train.in_order = slow(trial.train.in_order)  # which the states are computed from
+    trial.selecting.method = replace(trial.method, select=slow(trial.method.select))
     list(trial.epochs())
     assert trial.result().seconds > 0.6
