@@ -110,15 +110,25 @@ class ResultStore:
         with self._cursor(journal) as cursor:
             if not anew and cursor.of(self.uri, suite_name).get(SUMMARY, "") == stamp:
                 return
-            with self._calls():
-                cursor.confirm(self.uri, self._identity())
-                (client, experiment), run_id = self._connected(), self._suite_run(suite_name)
-                for file in files:
-                    client.log_artifact(run_id, str(file))
-                if (found := overview.read(folder)) is not None:
-                    show(client, experiment, found, run_id, self._runs)
-                client.set_terminated(run_id)
+            for left in (2, 1, 0):
+                try:
+                    with self._calls():
+                        cursor.confirm(self.uri, self._identity())
+                        self._put_summary(suite_name, folder, files)
+                    break
+                except UserError as error:
+                    # Another publisher has set the same tag of the same run at the same moment.
+                    if not left or "unique constraint" not in str(error).lower():
+                        raise
             cursor.of(self.uri, suite_name)[SUMMARY] = stamp
+
+    def _put_summary(self, suite_name: str, folder: Path, files: Collection[Path]) -> None:
+        (client, experiment), run_id = self._connected(), self._suite_run(suite_name)
+        for file in files:
+            client.log_artifact(run_id, str(file))
+        if (found := overview.read(folder)) is not None:
+            show(client, experiment, found, run_id, self._runs)
+        client.set_terminated(run_id)
 
     def link(self, suite_name: str) -> str:
         """The page that lists the suite's methods, the best first: of the server, or of ``mlflow ui`` on this store."""

@@ -44,5 +44,6 @@ def measured(criteria, layers):
 
 def of_all_layers(variant="", accuracy=0.6, flops=100):
     """A row that tunes all three layers, at two seeds."""
-    entries = [ended(Trial("noise", variant, "full", {"lr": 0.1}, seed, 1), (0, 1, 2), accuracy, 0.1) for seed in (0, 1)]
+    trials = [Trial("noise", variant, "full", {"lr": 0.1}, seed, 1) for seed in (0, 1)]
+    entries = [ended(trial, (0, 1, 2), accuracy, 0.1) for trial in trials]
     return [e._replace(records=[replace(e.records[0], flops=flops)]) for e in entries]
