@@ -6,7 +6,6 @@ import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,56 +19,20 @@ from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.models import MODELS, LayeredModel, weights
 from lmsa_bench.object_store import Storage
 from lmsa_bench.seeding import derive, generator
+from lmsa_bench.sources.facts import SourceFacts
 from lmsa_bench.sources.needs import prepare, reads_data, source_data
 from lmsa_bench.sources.training import Training
 from lmsa_bench.tasks.task import Split, Stage, Task, view
 from lmsa_bench.trial import checkpoint
 from lmsa_bench.trial.code import code_of_source
-from lmsa_bench.trial.run import evaluate
+from lmsa_bench.trial.judging import evaluate
 from lmsa_bench.trial.samples import Samples
-from lmsa_bench.trial.spec import Value, canonical
+from lmsa_bench.trial.spec import canonical
 
 RECIPE = 1  # raised whenever the same recipe would train another model
 REMEDY = "delete it, and it is made again"
 WAIT_SECONDS = 10.0  # for another process that makes the same source model, between two calls of alive
 HELD_OUT = 2000  # images on which each trial is judged after tuning
-POINTS = 2.0  # by which given weights may miss their published accuracy before a warning
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """What is known of a source model once it is there: part of the provenance of the results that start from it."""
-
-    data: str  # fingerprint of the task's data
-    source: str  # fingerprint of the source model
-    source_accuracy: float | None  # on held-out images, a fraction; None where there are none
-    source_data: str | None = None  # fingerprint of what it was trained on; None where it was not trained here
-    source_seed: int | None = None  # of the trials that share it; None where all seeds do
-    source_code: str = ""  # of the network and its training
-
-    def provenance(self) -> dict[str, Value]:
-        """The facts as a result records them."""
-        found = asdict(self)
-        for name in ("source_data", "source_seed"):
-            if found[name] is None:
-                del found[name]
-        return found
-
-    def judgement(self, task: Task) -> str:
-        """One line about the held-out accuracy, with a warning near chance or where published weights miss theirs."""
-        source, accuracy = task.source, self.source_accuracy
-        seed = "" if self.source_seed is None else f", seed {self.source_seed}"
-        line = f"source model of {task.name}{seed}: {task.model}, {source.weights}"
-        if accuracy is None:
-            return f"{line}: accuracy not measured, its held-out images are not there"
-        line = f"{line}: {accuracy:.2%} on held-out images"
-        if accuracy < 2 / task.classes:
-            line = f"{line}; warning: near chance, which is {1 / task.classes:.2%}: has it learned its task?"
-        if source.accuracy is None or source.weights == "pretrain":
-            return line
-        off = 100 * abs(accuracy - source.accuracy) > POINTS
-        warning = f"; warning: off by more than {POINTS:g} points, is it another model or another normalisation?"
-        return f"{line}, published {source.accuracy:.2%}{warning if off else ''}"
 
 
 class SourceModel:

@@ -263,9 +263,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
 
         def go(some: list[Trial]) -> None:
-            count = len({trial.setting for trial in some})
-            where = "in this process" if cluster is None else "on Ray, which is starting"
-            print(f"suite {suite.title}: {len(some)} trials of {count} data sets {where}", flush=True)
+            tasks = len({trial.task for trial in some})
+            where = "in this process" if cluster is None else "on Ray"
+            starting = ", which is starting" * (cluster is not None and start.is_own(cluster.address))
+            told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
+            print(f"suite {suite.title}: {told}", flush=True)
             run(suite, some, place, cluster, options.plain, last)
 
         if found.several:

@@ -5,13 +5,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from lmsa_bench.control.trajectory import cross_entropy
 from lmsa_bench.control.updates import Informed, unsaved
 from lmsa_bench.methods import Method
 from lmsa_bench.models import LayeredModel
@@ -19,6 +17,7 @@ from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Split, Splits, Task
 from lmsa_bench.trial import checkpoint, outcomes
 from lmsa_bench.trial.clock import Clock
+from lmsa_bench.trial.judging import evaluate
 from lmsa_bench.trial.meter import Meter, Spent
 from lmsa_bench.trial.outcomes import Outcomes
 from lmsa_bench.trial.samples import Samples
@@ -28,30 +27,6 @@ from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value
 from lmsa_bench.trial.state import Best, State, origin, other_origin
 
 _STATE = TypeAdapter(State)
-
-
-class Judged(NamedTuple):
-    """Mean cross-entropy in nats, accuracy as a fraction, and which samples are right."""
-
-    loss: float
-    accuracy: float
-    correct: Tensor  # bool (n,)
-    margins: Tensor | None = None  # of the logits (n,), where asked for
-
-
-@torch.no_grad()
-def evaluate(model: LayeredModel, samples: Samples, margins: bool = False) -> Judged:
-    """Judges a model on all samples of a split."""
-    totals = torch.zeros(2, dtype=torch.float64, device=samples.device)
-    right, apart = list[Tensor](), list[Tensor]()
-    for x, y in samples.in_order():
-        output = model.run(x, samples.start)
-        right.append(output.argmax(1) == y)
-        totals += torch.stack([cross_entropy(output, y).double().sum(), right[-1].double().sum()])
-        if margins:
-            apart.append(outcomes.margins_of(output, y))
-    loss, accuracy = (totals / len(samples)).tolist()
-    return Judged(loss, accuracy, torch.cat(right), torch.cat(apart) if margins else None)
 
 
 class Run:
@@ -260,10 +235,10 @@ class Run:
 
     def _evaluate(self, samples: Samples) -> tuple[float, float]:
         self.state.evaluation_flops += self.meter.one_pass(samples)
-        judged = evaluate(self.model, samples, self.trial.logit_margins and samples is self.test)
+        found = evaluate(self.model, samples, self.trial.logit_margins and samples is self.test)
         if samples is self.test:
-            self._tested = outcomes.of(judged.correct, judged.margins)
-        return judged.loss, judged.accuracy
+            self._tested = outcomes.of(found.correct, found.margins)
+        return found.loss, found.accuracy
 
     def _record(
         self,

@@ -11,7 +11,8 @@ from lmsa_bench.analysis.forgetting import kept
 from lmsa_bench.methods import METHODS
 from lmsa_bench.report.tables import render
 from lmsa_bench.results.table import rows
-from lmsa_bench.trial.run import Run, evaluate
+from lmsa_bench.trial.judging import evaluate
+from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.samples import Samples
 
 

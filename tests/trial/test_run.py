@@ -11,7 +11,7 @@ import toy
 from lmsa_bench.control.updates import MSA, Adam
 from lmsa_bench.methods import METHODS
 from lmsa_bench.trial import checkpoint, cost
-from lmsa_bench.trial.run import evaluate
+from lmsa_bench.trial.judging import evaluate
 from lmsa_bench.trial.spec import EpochRecord, Trial
 
 
