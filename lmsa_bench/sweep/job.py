@@ -1,9 +1,9 @@
 """A trial as it is sent to a worker: plain values, JSON on the wire."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suites.spec import Suite
@@ -43,11 +43,13 @@ class Job:
     facts: Mapping[str, Value]
     orders: Orders
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_config(self) -> dict[str, str]:
+        """The configuration of a trial of Ray Tune: one text, for Tune copies each nested value of it many times."""
+        return {"job": json.dumps(asdict(self))}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> "Job":
-        """The job whose JSON this is."""
+    def from_config(cls, config: Mapping[str, str]) -> "Job":
+        """The job whose configuration this is."""
+        raw = json.loads(config["job"])
         orders = raw["orders"] | {"plugins": tuple(raw["orders"]["plugins"])}
         return cls(Trial(**raw["trial"]), raw["facts"], Orders(**orders))

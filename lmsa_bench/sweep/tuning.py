@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
@@ -39,7 +40,7 @@ class OneASHAEach(FIFOScheduler):
         )
 
     def _of(self, trial: Any) -> AsyncHyperBandScheduler:
-        one = Job.from_json(trial.config).trial
+        one = Job.from_config(trial.config).trial
         return self.asha[one.task, one.variant, one.method, one.seed]
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
@@ -77,7 +78,7 @@ class Ended(tune.Callback):
         running = {trial.trial_id: trial for trial in trials if trial.status == "RUNNING"}
         pulses = {name: (trial.num_failures, self.results[name]) for name, trial in running.items()}
         for name in self.watch.silent(pulses):
-            orders = Job.from_json(running[name].config).orders
+            orders = Job.from_config(running[name].config).orders
             self.silent[name] = f"no epoch within {orders.timeout:g} s, and its worker did not end by itself"
             nodes.end(f"{orders.scratch}/{running[name].temporary_state.ray_actor._actor_id.hex()}")
 
@@ -89,12 +90,12 @@ class Ended(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
-        self.progress.add(Job.from_json(trial.config).trial.label)
+        self.progress.add(Job.from_config(trial.config).trial.label)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
-        died = Job.from_json(trial.config).trial.id
+        died = Job.from_config(trial.config).trial.id
         self.tries[died] += max(1, trial.num_failures)
         try:
             told = _last_line(trial.get_pickled_error() or trial.get_error())
@@ -143,10 +144,12 @@ def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended) -> Non
 def _tune(jobs: Sequence[Job], scratch: Path, asha: bool, ended: Ended) -> None:
     orders = jobs[0].orders
     scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
+    # Not a grid: of one, Tune copies the whole list for each trial, and starts none before the last copy.
+    search = BasicVariantGenerator(points_to_evaluate=[job.to_config() for job in jobs])
     tuner = tune.Tuner(
         tune.with_resources(TrialTrainable, {"cpu": orders.cpus, "gpu": orders.gpus}),
-        param_space=tune.grid_search([job.to_json() for job in jobs]),
-        tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
+        param_space={"job": None},
+        tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler, search_alg=search, num_samples=len(jobs)),
         run_config=tune.RunConfig(
             storage_path=str(scratch),
             verbose=0,

@@ -76,7 +76,7 @@ class TrialTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """See tune.Trainable."""
-        orders = Job.from_json(config).orders
+        orders = Job.from_config(config).orders
         self.device = set_up(orders.plugins, orders.cpus, orders.gpus)
         # A node that joined the cluster after the driver had checked them all.
         if not orders.storage and not Path(orders.scratch).is_dir():
@@ -87,7 +87,7 @@ class TrialTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leaves the last trial and starts this one."""
         self._leave()
-        self.job = Job.from_json(new_config)
+        self.job = Job.from_config(new_config)
         orders = self.job.orders
         journal = Journal(Path(orders.results), _storage(orders.storage), make=True)
         self.place = Place(journal, Path(orders.data), self.device, self.job.facts)
