@@ -24,16 +24,13 @@ class ClosedForm:
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
         """See Update."""
         model = self.model
-        t = trajectory(model, x, target, self.loss, start, min(layers))
+        t = trajectory(model, x, target, self.loss, start, min(layers), layers)
         outputs, j = t.x[-1].flatten(1).shape[1], t.losses.double().sum()
         moves = []
         for n in layers:
-            parameters = model.parameters_of(n)
-            # p_{n+1} · g_n(x_n, θ) has the gradient −∂J/∂θ_n.
-            rise = torch.autograd.grad((t.costate(n + 1) * model.layers[n](t.state(n))).sum(), parameters)
             s = self.view(t.state(n), t.state(n + 1), t.costate(n + 1), model.reads[n])
             alpha = torch.where((s.prx2 == 0) | (j == 0), 0.0, 2 * j * s.r2 / (self.c * outputs * s.prx2))
-            moves += [(p, alpha * g) for p, g in zip(parameters, rise, strict=True)]
+            moves += [(p, alpha * rise) for p, rise in zip(model.parameters_of(n), t.rise[n], strict=True)]
         with torch.no_grad():
             for parameter, move in moves:
                 parameter.add_(move)

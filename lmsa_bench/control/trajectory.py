@@ -1,7 +1,8 @@
 """States forward, co-states backward: Hamilton's equations (eq. 4) in discrete time (section 2.1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -25,12 +26,16 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """States x_first..x_N, co-states p_n = −∂J/∂x_n of the summed loss J, and each sample's loss (K,); all detached."""
+    """States x_first..x_N, co-states p_n = −∂J/∂x_n of the summed loss J, and each sample's loss (K,); all detached.
+
+    ``rise[n]`` is ∂H_n/∂θ_n = −∂J/∂θ_n of a tuned layer, one tensor a parameter.
+    """
 
     first: int
     x: tuple[Tensor, ...]
     p: tuple[Tensor, ...]
     losses: Tensor
+    rise: Mapping[int, tuple[Tensor, ...]]
 
     def state(self, n: int) -> Tensor:
         """x_n (K, …)."""
@@ -42,14 +47,26 @@ class Trajectory:
 
 
 def trajectory(
-    model: LayeredModel, x: Tensor, target: Tensor, loss: Loss = cross_entropy, start: int = 0, first: int = 0
+    model: LayeredModel,
+    x: Tensor,
+    target: Tensor,
+    loss: Loss = cross_entropy,
+    start: int = 0,
+    first: int = 0,
+    tuned: Sequence[int] = (),
 ) -> Trajectory:
-    """One forward from x = x_start (K, …) and one backward to x_first (start ≤ first), without a graph below first."""
+    """One forward from x = x_start (K, …) and one backward to x_first (start ≤ first), without a graph below first.
+
+    The same backward gives the gradients of the ``tuned`` layers (≥ first).
+    """
     with torch.no_grad():
         x = model.run(x, start, first)
     states = [x.detach().requires_grad_()]
     for n in range(first, len(model)):
         states.append(model.run(states[-1], n, n + 1))
     losses = loss(states[-1], target)
-    gradients = torch.autograd.grad(losses.sum(), states)
-    return Trajectory(first, tuple(s.detach() for s in states), tuple(-g for g in gradients), losses.detach())
+    theta = [model.parameters_of(n) for n in tuned]
+    found = iter(torch.autograd.grad(losses.sum(), [*states, *chain(*theta)], materialize_grads=True))
+    p = tuple(-next(found) for _ in states)
+    rise = {n: tuple(-g for g in islice(found, len(own))) for n, own in zip(tuned, theta, strict=True)}
+    return Trajectory(first, tuple(s.detach() for s in states), p, losses.detach(), rise)

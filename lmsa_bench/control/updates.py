@@ -1,7 +1,6 @@
 """How the selected layers are updated on a batch: Adam, or the Method of Successive Approximations (section 2)."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -123,29 +122,38 @@ class MSA:
         loss: Loss = cross_entropy,
     ) -> None:
         self.model, self.inner_steps, self.reset_state, self.loss = model, inner_steps, reset_state, loss
-        self.weight_decay = weight_decay
-        self.objective = partial(augmented_hamiltonian, rho=rho, costate_penalty=costate_penalty, reduction=reduction)
+        self.rho, self.weight_decay = rho, weight_decay
+        self.costate_penalty, self.reduction = costate_penalty, reduction
         self.optimizer = _adam(model, lr=lr, maximize=True)
 
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
         """See Update."""
-        t = trajectory(self.model, x, target, self.loss, start, min(layers))
+        t = trajectory(self.model, x, target, self.loss, start, min(layers), layers)
         if self.reset_state:
             self.optimizer.state.clear()
         for n in layers:
             parameters = self.model.parameters_of(n)
-            for _ in range(self.inner_steps):
+            # The first step costs nothing: at the snapshot both penalties and their gradients are 0.
+            for parameter, rise in zip(parameters, t.rise[n], strict=True):
+                rise = rise / len(x) if self.reduction == "mean" else rise
+                # In the parameter's own layout: fused Adam misreads other strides.
+                parameter.grad = torch.empty_like(parameter).copy_(rise - self.weight_decay * parameter.detach())
+            self.optimizer.step()
+            for _ in range(1, self.inner_steps):
                 running_cost = 0.5 * self.weight_decay * sum(p.square().sum() for p in parameters)
-                h = self.objective(
+                h = augmented_hamiltonian(
                     self.model.layers[n],
                     t.state(n),
                     t.state(n + 1),
                     t.costate(n),
                     t.costate(n + 1),
-                    running_cost=running_cost if self.weight_decay else 0.0,
+                    self.rho,
+                    running_cost if self.weight_decay else 0.0,
+                    self.costate_penalty,
+                    self.reduction,
                 )
                 self.optimizer.zero_grad()
-                # Not autograd.grad: fused Adam misreads gradients whose strides differ from the parameter's.
+                # Not autograd.grad, whose gradients may have strides of their own.
                 h.backward(inputs=parameters)
                 self.optimizer.step()
             self.optimizer.zero_grad()

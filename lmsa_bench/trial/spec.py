@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 from annotated_types import Ge, Le, Predicate
 
-PROTOCOL = 2  # raised whenever the same trial would give other records: splits, defaults, early stopping
+PROTOCOL = 3  # raised whenever the same trial would give other records: splits, defaults, early stopping
 
 
 def not_negative(loss: float) -> bool:

@@ -219,20 +219,29 @@ def test_augmented_hamiltonian_at_the_snapshot_is_the_hamiltonian():
             torch.testing.assert_close(ours, -theirs, rtol=1e-8, atol=1e-10)
 
 
-def test_msa_steps_equal_adam_on_the_augmented_hamiltonian():
+@pytest.mark.parametrize("reset_state", [True, False])
+@pytest.mark.parametrize("options", [{}, {"costate_penalty": False}, {"reduction": "mean"}])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_msa_steps_equal_adam_on_the_augmented_hamiltonian(options, decay, reset_state):
     model, x, y = wrn()
     twin, _, _ = wrn()
-    MSA(model, lr=0.01, rho=0.1, inner_steps=3).step(x, y, [0, 2])
-    t = trajectory(twin, x, y)
-    for n in (0, 2):  # Jacobi: both layers from one snapshot
-        optimizer = torch.optim.Adam(twin.parameters_of(n), lr=0.01)
-        for _ in range(3):
-            parts = (twin.layers[n], t.state(n), t.state(n + 1), t.costate(n), t.costate(n + 1))
-            optimizer.zero_grad()
-            (-augmented_hamiltonian(*parts, rho=0.1)).backward()
-            optimizer.step()
+    msa = MSA(model, lr=0.01, rho=0.1, inner_steps=3, weight_decay=decay, reset_state=reset_state, **options)
+    optimizers = {n: torch.optim.Adam(twin.parameters_of(n), lr=0.01) for n in (0, 2)}
+    for _ in range(2):
+        msa.step(x, y, [0, 2])
+        t = trajectory(twin, x, y)
+        for n, optimizer in optimizers.items():  # Jacobi: both layers from one snapshot
+            if reset_state:
+                optimizer.state.clear()
+            theta, parts = twin.parameters_of(n), (t.state(n), t.state(n + 1), t.costate(n), t.costate(n + 1))
+            for _ in range(3):
+                running_cost = 0.5 * decay * sum(p.square().sum() for p in theta)
+                h = augmented_hamiltonian(twin.layers[n], *parts, rho=0.1, running_cost=running_cost, **options)
+                optimizer.zero_grad()
+                (-h).backward(inputs=theta)
+                optimizer.step()
     for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
 def test_msa_lowers_the_loss():
