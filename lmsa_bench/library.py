@@ -118,7 +118,7 @@ def run(
     tried = set(finished)
     while True:
         now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
-        if not (pending := [trial for trial in now.trials if trial.id not in tried]):
+        if not (pending := [trial for trial in now.needed if trial.id not in tried]):
             break
         tried |= {trial.id for trial in pending}
         with local.ready(suite.plugins, suite.cpus, suite.gpus if gpus is None else gpus) as device:
@@ -126,4 +126,4 @@ def run(
             local.run_all(pending, local.Place(journal, Path(data).absolute(), device, facts), note)
     if isinstance(what, Trial) and failed:
         raise UserError(f"{what.label}: {failed[what.label].reason}")
-    return Results(journal, frozenset(trial.id for trial in now.trials))
+    return Results(journal, frozenset(trial.id for trial in now.needed))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from lmsa_bench.analysis.selection import choose, of_suite, outcomes, tested
+from lmsa_bench.analysis.selection import choose, of_trials, outcomes, tested
 
 if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Suite  # imports torch, which no table needs
@@ -49,7 +49,7 @@ def expected(tried: Sequence[Tried]) -> tuple[float, ...]:
 
 def budgets(suite: "Suite", table: pa.Table) -> list[Budget]:
     """Each row on each task where all its configurations have finished on all seeds."""
-    table = of_suite(suite, table)
+    table = of_trials(suite.needed, table)
     ends, tests = outcomes(table), tested(table)
     columns = table.select(["trial", "flops", "selection_flops", "state_flops", "epoch"]).to_pylist()
     counted: dict[str, int] = {}
@@ -84,6 +84,10 @@ def budgets(suite: "Suite", table: pa.Table) -> list[Budget]:
                 promised.append(fmean(ends[t.id].val_accuracy for t in chosen))
                 costs.append(fmean(one.flops for one in tried))
             length = max(map(len, curves))  # a part that has tried all stays where it is
+            flops = [(k + 1) * sum(costs) for k in range(length)]
+            flops[-1] += sum(
+                counted.get(t.id, 0) for t in suite.probes if t.task == task and t.configuration in row.configurations
+            )
             found.append(
                 Budget(
                     row.name,
@@ -91,7 +95,7 @@ def budgets(suite: "Suite", table: pa.Table) -> list[Budget]:
                     tuple(fmean(curve[min(k, len(curve) - 1)] for curve in curves) for k in range(length)),
                     fmean(best),
                     fmean(promised),
-                    tuple((k + 1) * sum(costs) for k in range(length)),
+                    tuple(flops),
                 )
             )
     return found

@@ -1,17 +1,21 @@
-"""Grids that go on where the best value is an end of them, so that no row loses by its grid."""
+"""Grids that go on where the best value is an end of them, so that no row loses by its grid.
+
+The next value on that side is tried on the first replication alone. Where validation prefers it there, it joins the
+grid on all replications; else the choice is no longer at an end, at a fraction of the cost.
+"""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lmsa_bench.analysis.selection import End, Part, choose, of_suite, outcomes
+from lmsa_bench.analysis.selection import End, Part, choose, of_trials, outcomes, without
 from lmsa_bench.trial.spec import Trial, Value
 
 if TYPE_CHECKING:
-    from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
+    from lmsa_bench.suites.spec import Suite  # imports torch, which no table needs
 
 ENDED = ("finished", "diverged", "failed")
 
@@ -19,50 +23,63 @@ ENDED = ("finished", "diverged", "failed")
 def reached(suite: "Suite", table: pa.Table) -> "Suite":
     """The suite with those trials alone that its extended grids have reached, by the records so far.
 
-    A grid starts with its first values. Once these have ended and validation chooses the smallest or the largest, the
-    next one on that side joins them, for that row, task and part of the cell, until the choice is inside or no further
-    value is left.
+    ``probes`` of it are the next values, tried on the first replication and not preferred there, or not yet ended.
     """
     if not suite.grows:
         return suite
-    ends = outcomes(of_suite(suite, table))
+    every = (*suite.trials, *suite.probes)
+    ends = outcomes(of_trials(every, table))
     fixed = frozenset[str]().union(*(row.configurations for row in suite.rows if not row.start))
-    left = {trial.id for trial in suite.trials if trial.configuration in fixed}
+    joined, tried = {trial.id for trial in every if trial.configuration in fixed}, set[str]()
     for row in (row for row in suite.rows if row.start):
         parts = defaultdict[tuple[str, Part], dict[str, list[Trial]]](lambda: defaultdict(list))
-        for trial in suite.trials:
+        for trial in every:
             if trial.configuration in row.configurations:
                 parts[trial.task, Part.of(trial, row.averaged)][trial.configuration].append(trial)
         for (task, _), configurations in parts.items():
-            own = _reached(row, task, configurations, ends)
-            left |= {trial.id for name in own for trial in configurations[name]}
-    return replace(suite, trials=tuple(trial for trial in suite.trials if trial.id in left))
+            start = {name: values for (where, name), values in row.start.items() if where == task}
+            own, probes = _reached(start, configurations, row.averaged, ends)
+            joined |= {trial.id for name in own for trial in configurations[name]}
+            tried |= probes
+    return replace(
+        suite,
+        trials=tuple(trial for trial in every if trial.id in joined),
+        probes=tuple(trial for trial in every if trial.id in tried - joined),
+    )
 
 
 def _reached(
-    row: "Row", task: str, configurations: Mapping[str, list[Trial]], ends: Mapping[str, End]
-) -> dict[str, list[Trial]]:
-    """The configurations of one part that its grids have reached."""
-    start = {name: values for (where, name), values in row.start.items() if where == task}
-    every = {name: sorted({ts[0].hparams[name] for ts in configurations.values()}, key=_number) for name in start}
-    active = {name: set(values) for name, values in start.items()}
+    start: Mapping[str, Sequence[Value]],
+    configurations: Mapping[str, list[Trial]],
+    averaged: tuple[str, ...],
+    ends: Mapping[str, End],
+) -> tuple[set[str], set[str]]:
+    """The configurations of one part that its grids have reached, and the ids of the trials that try the next ones."""
+    own = {name for name, ts in configurations.items() if all(ts[0].hparams[axis] in start[axis] for axis in start)}
+    probes = set[str]()
     while True:
-        own = {
-            name: trials
-            for name, trials in configurations.items()
-            if all(trials[0].hparams[axis] in values for axis, values in active.items())
-        }
-        ended = all(t.id in ends and ends[t.id].status in ENDED for trials in own.values() for t in trials)
-        chosen = next(iter(choose(own, row.averaged, ends).values()), []) if ended else []
-        before = {name: len(values) for name, values in active.items()}
-        for name, values in active.items() if chosen else ():
-            picked, known = every[name].index(chosen[0].hparams[name]), [every[name].index(v) for v in values]
-            if picked == max(known) and picked + 1 < len(every[name]):
-                values.add(every[name][picked + 1])
-            if picked == min(known) and picked > 0:
-                values.add(every[name][picked - 1])
-        if before == {name: len(values) for name, values in active.items()}:
-            return own
+        trials = {name: configurations[name] for name in own}
+        if not all(t.id in ends and ends[t.id].status in ENDED for ts in trials.values() for t in ts):
+            return own, probes
+        chosen = next(iter(choose(trials, averaged, ends).values()))
+        better = set[str]()
+        for name in _next_to(chosen, start, configurations) if chosen else ():
+            if name not in own:
+                first = {chosen[0].configuration: chosen[:1], name: configurations[name][:1]}
+                probes.add(first[name][0].id)
+                better |= {name} & {ts[0].configuration for ts in choose(first, averaged, ends).values()}
+        if not better:
+            return own, probes
+        own |= better
+
+
+def _next_to(chosen: Sequence[Trial], axes: Iterable[str], configurations: Mapping[str, list[Trial]]) -> Iterator[str]:
+    """The configurations that differ from the chosen one in one extended hyper-parameter, by one step."""
+    for axis in axes:
+        alike = {name: ts for name, ts in configurations.items() if without(ts[0], axis) == without(chosen[0], axis)}
+        line = sorted(alike, key=lambda name: _number(alike[name][0].hparams[axis]))
+        at = line.index(chosen[0].configuration)
+        yield from (*line[max(0, at - 1) : at], *line[at + 1 : at + 2])
 
 
 def _number(value: Value) -> float:

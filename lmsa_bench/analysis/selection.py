@@ -81,6 +81,10 @@ class Cell:
 
 def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
     """All cells of a suite's table; raises UserError where the records do not belong in one table."""
+    known = outcomes(of_trials(suite.probes, table))
+    probed = [
+        trial for trial in suite.probes if trial.id in known and known[trial.id].status in ("finished", "diverged")
+    ]
     table = of_suite(suite, table)
     refuse_mixtures(table)
     facts = origins(table)
@@ -95,7 +99,8 @@ def cells(suite: "Suite", table: pa.Table) -> list[Cell]:
         for task in suite.tasks:
             there = {name: trials for name, trials in own.items() if trials[0].task == task}
             shown = _searched(there.values(), row.averaged)
-            found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests, facts))
+            probes = [t for t in probed if t.configuration in row.configurations and t.task == task]
+            found.append(_cell(row, task, choose(there, row.averaged, ends), there, shown, ends, tests, facts, probes))
     return found
 
 
@@ -108,7 +113,12 @@ def tested(table: pa.Table) -> dict[str, float]:
 
 def of_suite(suite: "Suite", table: pa.Table) -> pa.Table:
     """The rows of the suite's trials."""
-    wanted = pa.array([trial.id for trial in suite.trials], pa.string())
+    return of_trials(suite.trials, table)
+
+
+def of_trials(trials: Iterable[Trial], table: pa.Table) -> pa.Table:
+    """The rows of these trials."""
+    wanted = pa.array([trial.id for trial in trials], pa.string())
     return table.filter(pc.is_in(table["trial"], value_set=wanted))
 
 
@@ -214,6 +224,7 @@ def _cell(
     ends: Mapping[str, End],
     tests: Mapping[str, float],
     facts: Mapping[str, Mapping[str, Any]],
+    probes: Collection[Trial],
 ) -> Cell:
     variants, accuracies = _by_variant(chosen, tests), accuracies_of(chosen, tests)
     selected = [trial.id for trials in chosen.values() for trial in trials]
@@ -238,7 +249,7 @@ def _cell(
         codes=Counter(str(facts[trial.id].get("trial_code", "")) for trial in every if trial.id in facts),
         remarks=Counter(remark for end in ended.values() for remark in end.remarks),
         tried=len(configurations) // max(1, len(chosen)),
-        edges=_edges(chosen, configurations.values(), row.averaged, shown),
+        edges=_edges(chosen, [*every, *probes], row.averaged, shown),
     )
 
 
@@ -271,20 +282,27 @@ def _searched(configurations: Iterable[list[Trial]], averaged: tuple[str, ...]) 
 
 
 def _edges(
-    chosen: Mapping[Part, list[Trial]],
-    configurations: Collection[list[Trial]],
-    averaged: tuple[str, ...],
-    shown: list[str],
+    chosen: Mapping[Part, list[Trial]], tried: Collection[Trial], averaged: tuple[str, ...], shown: list[str]
 ) -> tuple[str, ...]:
-    """The numbers among the searched hyper-parameters of which a part chose the smallest or the largest of its own."""
-    found = []
-    for name in shown:
-        for part, trials in chosen.items():
-            own = [ts[0].hparams.get(name) for ts in configurations if Part.of(ts[0], averaged) == part]
-            numbers = [value for value in own if type(value) in (int, float)]
-            if trials and len(numbers) == len(own) and len(set(own)) > 1:
-                found += [name] * (trials[0].hparams[name] in (min(numbers), max(numbers)))  # type: ignore[type-var]
-    return tuple(dict.fromkeys(found))
+    """The numbers among the searched hyper-parameters of which a part chose the smallest or the largest it tried.
+
+    Only configurations that are like the chosen one otherwise count.
+    """
+    found = dict[str, None]()
+    for part, trials in chosen.items():
+        own = [trial for trial in tried if Part.of(trial, averaged) == part]
+        for name in shown if trials else ():
+            values = {trial.hparams[name] for trial in own if without(trial, name) == without(trials[0], name)}
+            numbers = [value for value in values if type(value) in (int, float)]
+            searched = len({trial.hparams[name] for trial in own}) > 1
+            if searched and len(numbers) == len(values) and trials[0].hparams[name] in (min(numbers), max(numbers)):  # type: ignore[type-var]
+                found[name] = None
+    return tuple(found)
+
+
+def without(trial: Trial, name: str) -> dict[str, Value]:
+    """A trial's other hyper-parameters."""
+    return {other: value for other, value in trial.hparams.items() if other != name}
 
 
 def _selected(chosen: Mapping[Part, list[Trial]], shown: list[str]) -> dict[str, Any]:

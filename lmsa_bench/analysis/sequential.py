@@ -74,10 +74,11 @@ def standing(suite: "Suite", table: pa.Table, planned: Sequence[Look]) -> Standi
     count = len(suite.tasks) * len(rows) * (len(rows) - 1) // 2
     decided = dict[Pair, Judged]()
     for look, following in zip(planned, [*planned[1:], None], strict=True):
-        needed = reached(replace(suite, trials=_up_to(suite, sizes)), table).trials
+        now = reached(replace(suite, trials=_up_to(suite, sizes)), table)
+        needed = now.needed
         if not {trial.id for trial in needed} <= ended:
             return Standing(needed, look, count, decided, "")
-        found = replications(replace(suite, trials=needed), table, rows)
+        found = replications(now, table, rows)
         gaps = [one.differences for one in found]
         lent, level = prior(gaps), Level(count, look.alpha)
         alive = set[tuple[str, str]]()

@@ -57,7 +57,7 @@ def pack(suite: Suite, seeds: int | None, journal: Journal, path: Path) -> int:
     """
     table = journal.table()
     suite = reached(suite, table)
-    if lacking := [trial.label for trial in suite.trials if journal.result(trial.id) is None]:
+    if lacking := [trial.label for trial in suite.needed if journal.result(trial.id) is None]:
         raise UserError(f"suite {suite.name}: {len(lacking)} trials have not ended, such as {lacking[0]}: run it first")
     made = report(suite, table)
     files = {f"summary/table.{suffix}": render(made, form) for form, suffix in FORMS.items()}
@@ -66,7 +66,7 @@ def pack(suite: Suite, seeds: int | None, journal: Journal, path: Path) -> int:
     files |= {SUITE: _beside(suite), f"results/{MARKER}": (journal.root / MARKER).read_bytes()}
     files |= {Path(plugin).name: Path(plugin).read_bytes() for plugin in suite.plugins if plugin.endswith(".py")}
     codes = set[str]()
-    for trial in suite.trials:
+    for trial in suite.needed:
         for file in sorted((journal.trials / trial.id).iterdir()):
             if KEPT.fullmatch(file.name):
                 files[f"results/trials/{trial.id}/{file.name}"] = file.read_bytes()
@@ -76,13 +76,13 @@ def pack(suite: Suite, seeds: int | None, journal: Journal, path: Path) -> int:
         if listing := journal.code(code):
             files[f"results/code/{code}.json"] = canonical(listing).encode()
     packages = sorted({f"{one.name}=={one.version}" for one in distributions()})
-    about = {"format": FORMAT, "suite": suite.name, "seeds": seeds, "trials": sorted(t.id for t in suite.trials)}
+    about = {"format": FORMAT, "suite": suite.name, "seeds": seeds, "trials": sorted(t.id for t in suite.needed)}
     files[ABOUT] = json.dumps(about | {"made": provenance.of_process(), "packages": packages}, indent=1).encode()
     files[SUMS] = "".join(f"{_digest(content)}  {name}\n" for name, content in sorted(files.items())).encode()
     with replacing(path, durable=True) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(name, WHEN), content, zipfile.ZIP_DEFLATED)
-    return len(suite.trials)
+    return len(suite.needed)
 
 
 @contextmanager

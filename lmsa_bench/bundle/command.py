@@ -80,16 +80,16 @@ def verify(path: Path, count: int, data: Path, lot: int | None) -> int:
         print("every file is as it was made", flush=True)
         table = journal.table()
         now = reached(suite, table)
-        if {trial.id for trial in now.trials} != set(journal.ids()):
+        if {trial.id for trial in now.needed} != set(journal.ids()):
             raise UserError(f"bundle {path}: its suite's file does not give the trials that it holds")
         if off := compare(report(suite, table), bundle):
             print(f"the table is not what the records give: {off}")
             return 1
-        print(f"every number of the table follows from the records of {len(now.trials)} trials", flush=True)
+        print(f"every number of the table follows from the records of {len(now.needed)} trials", flush=True)
         if count < 1:
             return 0
         draw = random.Random(lot)
-        able = [trial for trial in now.trials if (found := journal.result(trial.id)) and found.status == "finished"]
+        able = [trial for trial in now.needed if (found := journal.result(trial.id)) and found.status == "finished"]
         reruns = [rerun(trial, suite.plugins, journal, data) for trial in draw.sample(able, min(count, len(able)))]
     for one in reruns:
         images = "" if one.images is None else f", {one.images:.2%} of its test images came out otherwise"

@@ -44,6 +44,14 @@ def combinations(factory: Callable[..., Any], grid: Mapping[str, Any], where: st
         yield dict(zip(parameters, values, strict=True))
 
 
+def extended(grid: Mapping[str, Any], factors: Mapping[str, float]) -> dict[str, Any]:
+    """The grid in which every list of values of these hyper-parameters goes on by its factor; one value stays alone."""
+    return {
+        name: {"start": given, "extend": factors[name]} if name in factors and isinstance(given, list) else given
+        for name, given in grid.items()
+    }
+
+
 def starts(
     factory: Callable[..., Any], grid: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], tasks: Iterable[str]
 ) -> dict[tuple[str, str], tuple[Value, ...]]:

@@ -38,6 +38,7 @@ _SUITE: dict[str, Any] = {
     "seeds": (Annotated[int, Gt(0), Le(MOST_SEEDS)] | list[Int64], 3),
     "epochs": (Count, 10),
     "batch_size": (Count, 64),
+    "extend": (dict[str, Annotated[float, Gt(1)]], {}),  # by hyper-parameter: the factor by which its lists go on
     "curves": (bool, False),
     "figures": (list[str], DEFAULT_FIGURES),
     "plugins": (list[str], ()),
@@ -84,6 +85,10 @@ def load(name: str, seeds: int | None = None) -> Suite:
     for row_name, content in raw["rows"].items():
         at = f"{where}rows.{row_name}"
         fields = checked_fields({} if content is None else content, _ROW, at)
+        fields |= {
+            "grid": grid.extended(fields["grid"], raw["extend"]),
+            "task_grids": {task: grid.extended(own, raw["extend"]) for task, own in fields["task_grids"].items()},
+        }
         most = MOST_TRIALS // len(numbers)
         own = list(itertools.islice(_trials(row_name, fields, raw, tasks, at), most + 1))
         method = fields["method"] or row_name

@@ -39,6 +39,8 @@ class Suite:
     figures: tuple[str, ...] = DEFAULT_FIGURES
     file: str = ""  # its path, for messages
     margin: float = 0.01  # of practical equivalence: a difference of accuracies below which rows count as equal
+    # The next values of extended grids, tried on the first replication alone: they compete for no row.
+    probes: tuple[Trial, ...] = ()
     part: str = ""  # what ``only`` has kept, such as "task=digits_c method=lmsa"; "": the whole suite
 
     @property
@@ -50,6 +52,11 @@ class Suite:
     def grows(self) -> bool:
         """Whether some grid goes on where its best value is at an end: which trials count depends on results then."""
         return any(row.start for row in self.rows)
+
+    @property
+    def needed(self) -> tuple[Trial, ...]:
+        """All trials that must have ended before the table is whole."""
+        return (*self.trials, *self.probes)
 
     def refuse_missing_weights(self) -> None:
         """Raises UserError where a file of given weights is missing: what is in it names the trials."""

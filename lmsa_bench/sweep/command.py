@@ -130,8 +130,8 @@ def conclude(
 ) -> int:
     """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is."""
     journal.refresh()
-    results = {trial.id: journal.result(trial.id) for trial in suite.trials}
-    failed = [(t, result) for t in suite.trials if (result := results[t.id]) and result.status == "failed"]
+    results = {trial.id: journal.result(trial.id) for trial in suite.needed}
+    failed = [(t, result) for t in suite.needed if (result := results[t.id]) and result.status == "failed"]
     link = page = None
     missing = sum(result is None for result in results.values())
     for trial, result in failed[:MOST_FAILURES]:
@@ -152,7 +152,7 @@ def conclude(
     else:
         print("no trial has finished, so there is no table")
     if missing:
-        print(f"{missing} of {len(suite.trials)} trials have not ended: run the same command again to resume")
+        print(f"{missing} of {len(results)} trials have not ended: run the same command again to resume")
     if page is not None:
         print(f"page: {page}")
     if trouble is None:
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
     now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
-    pending = [trial for trial in now.trials if trial.id not in finished]
+    pending = [trial for trial in now.needed if trial.id not in finished]
     pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)
     data = options.data.absolute()
     if options.dry_run:

@@ -61,12 +61,13 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
     shifts = {trial.task: task_of(trial).shift for trial in {trial.task: trial for trial in suite.trials}.values()}
     yield " ".join([f"{'shift':<{width}}", *(f"{shifts.get(name, ''):>14}" for name in columns)]).rstrip()
     for row in suite.rows:
-        own = [trial for trial in suite.trials if trial.configuration in row.configurations]
+        own = [trial for trial in suite.needed if trial.configuration in row.configurations]
         counts = [[t for t in own if task in ("all", t.task)] for task in columns]
         shown = [f"{sum(t.id in left for t in some)}/{len(some)}" for some in counts]
         yield " ".join([f"{row.name:<{width}}", *(f"{text:>14}" for text in shown)])
-    waiting = [trial for trial in suite.trials if trial.id in left]
-    yield f"{len(suite.trials) - len(waiting)} of {len(suite.trials)} trials are done, {len(waiting)} to run"
+    waiting = [trial for trial in suite.needed if trial.id in left]
+    more = ", and more where validation chooses an end of a grid" * suite.grows
+    yield f"{len(suite.needed) - len(waiting)} of {len(suite.needed)} trials are done, {len(waiting)} to run{more}"
     tasks = {trial.setting: task_of(trial) for trial in waiting}
     missing = {setting: needs.missing_data(task, data) for setting, task in tasks.items()}
     weights = [line for task in tasks.values() for line in needs.missing_weights(task, data)]

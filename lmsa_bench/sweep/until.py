@@ -28,7 +28,7 @@ class Steps:
         table = self.journal.table()
         if not self.planned:
             self.suite = reached(self.whole, table)
-            return self.suite.trials
+            return self.suite.needed
         self.standing = found = standing(self.whole, table, self.planned)
         self.suite = replace(self.whole, trials=found.trials)
         print(

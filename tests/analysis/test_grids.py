@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hand_made import entry, suite_of
@@ -15,62 +16,90 @@ from lmsa_bench.suites.load import load
 VALUES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
-def made(best, start=(1e-3, 1e-2)):
-    """A suite whose row has five rates, of which a variant's ``best`` has the highest validation accuracy."""
-    entries = {
-        (variant, lr): entry(
-            "t", "m", {"lr": lr}, 0, [0.9 - 0.1 * abs(VALUES.index(lr) - VALUES.index(top))], 0.5, variant=variant
-        )
-        for variant, top in best.items()
-        for lr in VALUES
-    }
+def rates(suite):
+    return sorted({trial.hparams["lr"] for trial in suite.trials})
+
+
+def made(best, start=(1e-3, 1e-2), first=None):
+    """A suite whose row has five rates at two seeds, of which a variant's ``best`` has the highest validation accuracy.
+
+    ``first`` is the best of a variant at the first seed alone, where it is another.
+    """
+    entries = {}
+    for variant, top in best.items():
+        for seed, lr in product((0, 1), VALUES):
+            peak = (first or {}).get(variant, top) if seed == 0 else top
+            val = 0.9 - 0.1 * abs(VALUES.index(lr) - VALUES.index(peak))
+            entries[variant, lr, seed] = entry("t", "m", {"lr": lr}, seed, [val], 0.5, variant=variant)
     suite = suite_of({"m": list(entries.values())})
     suite = replace(suite, rows=(replace(suite.rows[0], start={("t", "lr"): start}),))
     return suite, entries
 
 
-def rates(suite, variant):
-    return sorted(trial.hparams["lr"] for trial in suite.trials if trial.variant == variant)
+def swept(suite, entries):
+    """The ended trials of a sweep, and what it ran step by step: by variant, rates at the first and the second seed."""
+    ended, steps = {}, []
+    while True:
+        now = reached(suite, rows(ended.values()))
+        assert reached(now, rows(ended.values())) == now
+        new = {key: one for key, one in entries.items() if one.trial in now.needed and key not in ended}
+        if not new:
+            return list(ended.values()), steps
+        ended |= new
+        steps.append({v: tuple([lr for w, lr, s in new if (w, s) == (v, seed)] for seed in (0, 1)) for v, *_ in new})
 
 
 def test_each_part_goes_on_by_its_own_choice_once_its_trials_have_ended():
     suite, entries = made({"noise": 1e-1, "blur": 1e-2})
-    ended = {}
-    seen = []
-    while True:
-        now = reached(suite, rows(ended.values()))
-        seen.append((rates(now, "noise"), rates(now, "blur")))
-        new = {key: one for key, one in entries.items() if one.trial in now.trials and key not in ended}
-        if not new:
-            break
-        ended |= new
-    assert seen == [
-        ([1e-3, 1e-2], [1e-3, 1e-2]),  # nothing has ended
-        ([1e-3, 1e-2, 1e-1], [1e-3, 1e-2, 1e-1]),  # both chose the largest
-        ([1e-3, 1e-2, 1e-1, 1.0], [1e-3, 1e-2, 1e-1]),  # blur's choice is inside now
-        ([1e-3, 1e-2, 1e-1, 1.0], [1e-3, 1e-2, 1e-1]),
+    ended, steps = swept(suite, entries)
+    assert steps == [
+        {"noise": ([1e-3, 1e-2], [1e-3, 1e-2]), "blur": ([1e-3, 1e-2], [1e-3, 1e-2])},
+        {"noise": ([1e-1], []), "blur": ([1e-1], [])},  # both chose the largest: the next one, at the first seed
+        {"noise": ([], [1e-1])},  # noise prefers it there
+        {"noise": ([1.0], [])},  # and is at an end again
     ]
-    cell = report(suite, rows(ended.values())).cells["m", "t"]
-    assert cell.missing == 0 and cell.edges == ()
+    now = reached(suite, rows(ended))
+    assert {(t.variant, t.hparams["lr"]) for t in now.probes} == {("noise", 1.0), ("blur", 1e-1)}
+    cell = report(suite, rows(ended)).cells["m", "t"]
+    assert cell.missing == 0 and cell.edges == () and cell.n == 2
     assert cell.selected == {"noise": {"lr": 0.1}, "blur": {"lr": 0.01}}
+
+
+def test_the_first_replication_alone_can_hold_a_value_back():
+    suite, entries = made({"": 1e-1}, first={"": 1e-2})
+    ended, steps = swept(suite, entries)
+    assert steps[1:] == [{"": ([1e-1], [])}]
+    assert report(suite, rows(ended)).cells["m", "t"].selected == {"lr": 1e-2}
 
 
 def test_the_last_value_is_an_edge_that_is_flagged():
     suite, entries = made({"": 10.0})
-    found = report(suite, rows(entries.values())).cells["m", "t"]
+    ended, _ = swept(suite, entries)
+    found = report(suite, rows(ended)).cells["m", "t"]
     assert found.edges == ("lr",) and found.tried == 5
 
 
-def test_downwards_too():
+def test_a_value_that_could_not_be_tried_leaves_an_edge():
+    suite, entries = made({"": 1e-2})
+    failed = entry("t", "m", {"lr": 1e-1}, 0, [0.5], None, status="failed", reason="no")
+    ended, _ = swept(suite, entries | {("", 1e-1, 0): failed})
+    assert report(suite, rows(ended)).cells["m", "t"].edges == ("lr",)
+
+
+def test_downwards_too_and_from_one_value_to_both_sides():
     suite, entries = made({"": 1e-3}, start=(1e-1, 1.0))
-    assert rates(reached(suite, rows(entries.values())), "") == [1e-3, 1e-2, 1e-1, 1.0]
+    ended, _ = swept(suite, entries)
+    assert rates(reached(suite, rows(ended))) == [1e-3, 1e-2, 1e-1, 1.0]
+    suite, entries = made({"": 1e-1}, start=(1e-1,))
+    ended, steps = swept(suite, entries)
+    assert steps == [{"": ([1e-1], [1e-1])}, {"": ([1e-2, 1.0], [])}]
+    assert rates(reached(suite, rows(ended))) == [1e-1]
 
 
-def suite_file(tmp_path, grid, **row):
+def suite_file(tmp_path, grid, extend=None, **row):
     path = tmp_path / "s.yaml"
-    path.write_text(
-        json.dumps({"suite": "s", "tasks": ["digits_flip"], "seeds": 1, "rows": {"full": {"grid": grid, **row}}})
-    )
+    given = {"suite": "s", "tasks": ["digits_flip"], "seeds": 1, "rows": {"full": {"grid": grid, **row}}}
+    path.write_text(json.dumps(given | ({"extend": extend} if extend else {})))
     return load(str(path))
 
 
@@ -84,6 +113,14 @@ def test_from_a_suites_file(tmp_path):
     assert not plain.grows and {t.id for t in plain.trials} < {t.id for t in suite.trials}
     bounded = suite_file(tmp_path, {"lr": {"start": [1e-3, 1e-2], "extend": 10, "bounds": [1e-3, 0.5]}})
     assert sorted(trial.hparams["lr"] for trial in bounded.trials) == [1e-3, 1e-2, 1e-1]
+
+
+def test_a_suite_extends_the_lists_of_all_its_rows(tmp_path):
+    grown = suite_file(tmp_path, {"lr": [1e-3, 1e-2], "weight_decay": 0.1}, extend={"lr": 10, "weight_decay": 2})
+    alone = suite_file(tmp_path, {"lr": {"start": [1e-3, 1e-2], "extend": 10}, "weight_decay": 0.1})
+    assert [t.id for t in grown.trials] == [t.id for t in alone.trials] and grown.rows == alone.rows
+    of_task = suite_file(tmp_path, {"lr": 1.0}, extend={"lr": 10}, task_grids={"digits_flip": {"lr": [0.1]}})
+    assert of_task.rows[0].start == {("digits_flip", "lr"): (0.1,)}
 
 
 @pytest.mark.parametrize(
