@@ -1,10 +1,11 @@
-"""Shifts of digits by strength and number of labels."""
+"""Shifts of digits and garments by strength and number of labels."""
 
 import pytest
 import torch
+from small_sets import write_fashion
 
 from lmsa_bench.errors import UserError
-from lmsa_bench.tasks import build
+from lmsa_bench.tasks import build, fashion
 from lmsa_bench.tasks.digits import DIGITS
 
 
@@ -48,6 +49,22 @@ def test_a_quarter_turn_is_exact_and_swaps_are_of_pairs(root):
         moved = {label for label in range(10) if min(label, 9 - label) < pairs}
         counts = sum(part.labels.bincount(minlength=10) for part in parts)
         assert torch.equal(counts, plain.bincount()) and len(moved) == 2 * pairs
+
+
+def test_garments_are_shifted_alike_and_merged_pairs_are_one_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion, "MD5", dict.fromkeys(fashion.MD5, ""))
+    write_fashion(tmp_path / "FashionMNIST" / "raw", {"train": 12500, "t10k": 2000})
+    fashion.FASHION.prepare(tmp_path)
+    plain = fashion.FASHION.read("target", tmp_path).labels
+    for name, moved in (("fashion_noise", False), ("fashion_rotated", False), ("fashion_swapped", True)):
+        parts = splits(tmp_path, name, "3/20")
+        counts = sum(part.labels.bincount(minlength=10) for part in parts[1:])
+        assert parts.train.labels.bincount().tolist() == [20] * 10 and parts.train.images.shape[2:] == (28, 28)
+        assert counts.tolist() == (plain.bincount() - 100).tolist() and build(name).shift == ("input", "output")[moved]
+    # 0 and 9, 1 and 8, 2 and 7 are merged; a class gives 100 + 10 images to tuning and validation.
+    merged = splits(tmp_path, "fashion_merged", "3/20")
+    assert [sorted(part.labels.unique().tolist()) for part in merged] == [list(range(7))] * 3
+    assert [len(part) for part in merged] == [140, 70, 2000 - 7 * 110]
 
 
 @pytest.mark.parametrize("variant", ["much", "0.5/", "0.5/21", "0.5/0", "nan", "0.5/x"])
