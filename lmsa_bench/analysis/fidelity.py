@@ -4,9 +4,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from itertools import combinations
+from statistics import fmean, variance
+from textwrap import wrap
 from typing import Generic, NamedTuple, TypeVar
 
+from lmsa_bench.analysis.intervals import Level
 from lmsa_bench.analysis.measures import Measures, Truth
 from lmsa_bench.analysis.ranks import Interval, t_interval
 from lmsa_bench.analysis.report import Section
@@ -14,6 +17,7 @@ from lmsa_bench.analysis.text import aligned
 
 RANDOM = "(random layer)"  # what choosing by lot would come to, on average
 OVERALL = "all tasks"
+WIDTH = 118  # of lines of text
 
 T = TypeVar("T")
 
@@ -34,6 +38,16 @@ class Mean(NamedTuple):
     n: int
 
 
+class Lead(NamedTuple):
+    """How much less one criterion loses than another, over all tasks; the half widths of all leads hold together."""
+
+    better: str
+    worse: str
+    mean: float  # difference of regrets, a fraction
+    here: float | None  # half width on these tasks, whose replications vary; None where one has a single replication
+    beyond: float | None  # half width for tasks like these, which vary as well; None for a single task
+
+
 @dataclass(frozen=True)
 class Fidelity:
     """Each criterion's judgements: for a task the means over seeds, OVERALL over all (task, seed) pairs."""
@@ -44,6 +58,8 @@ class Fidelity:
     chosen: Mapping[tuple[str, str], Mapping[int, int]]  # (criterion, task) -> layer -> how often; RANDOM has none
     best: Mapping[str, Mapping[int, int]]  # task -> layer -> how often it was best on the test
     costs: Mapping[str, float]  # criterion -> mean over all places, in epochs of tuning all layers
+    agreement: Mapping[str, float]  # criterion -> share of the pairs of a place's replications that name one layer
+    leads: tuple[Lead, ...]  # of all pairs of criteria that have all tasks
 
 
 def judge(badness: Sequence[float], truth: Truth) -> Judgement[float]:
@@ -71,6 +87,7 @@ def fidelity(measures: Measures) -> Fidelity:
     places: dict[tuple[str, str], dict[int, list[Judgement[float]]]] = defaultdict(lambda: defaultdict(list))
     costs: dict[str, list[float]] = defaultdict(list)
     chosen: dict[tuple[str, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    named: dict[str, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
     best: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     tasks = []
     for task in measures.suite.tasks:
@@ -88,12 +105,15 @@ def fidelity(measures: Measures) -> Fidelity:
                 trial = scored[variant, seed]
                 places[name, task][seed].append(judge(trial.badness, truth))
                 chosen[name, task][trial.layers[0]] += 1
+                named[name][task, variant].append(trial.layers[0])
     pooled: dict[str, list[Judgement[float]]] = defaultdict(list)
+    regrets: dict[str, dict[str, list[float]]] = defaultdict(dict)
     means = {}
     for (name, task), seeds in places.items():
         by_seed = [Judgement(*map(fmean, zip(*judged, strict=True))) for judged in seeds.values()]
         means[name, task] = _means(by_seed)
         pooled[name] += by_seed
+        regrets[name][task] = [judged.regret for judged in by_seed]
     # A criterion that a task lacks is not comparable overall.
     for name, judged in pooled.items():
         if all((name, task) in places for task in tasks):
@@ -104,7 +124,28 @@ def fidelity(measures: Measures) -> Fidelity:
         return (overall.regret.mean, -overall.spearman_accuracy.mean) if overall else (math.inf, 0.0)
 
     mean_costs = {name: fmean(values) for name, values in costs.items() if values}
-    return Fidelity(tuple(tasks), tuple(sorted(pooled, key=order)), means, chosen, best, mean_costs)
+    same = {name: [a == b for layers in at.values() for a, b in combinations(layers, 2)] for name, at in named.items()}
+    agreement = {name: fmean(pairs) for name, pairs in same.items() if pairs}
+    ordered = sorted(pooled, key=order)
+    found = leads({name: regrets[name] for name in ordered if (name, OVERALL) in means})
+    return Fidelity(tuple(tasks), tuple(ordered), means, chosen, best, mean_costs, agreement, found)
+
+
+def leads(regrets: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[Lead, ...]:
+    """All pairs of criteria, from the regrets of each by task and, in the same order for all, replication."""
+    level, found = Level(math.comb(len(regrets), 2)), []
+    for (first, ours), (second, theirs) in combinations(regrets.items(), 2):
+        # Rounded, since the same fractions summed in another order are still equal.
+        gaps = [[round(b - a, 9) for a, b in zip(ours[task], theirs[task], strict=True)] for task in ours]
+        means, here, beyond = [fmean(gap) for gap in gaps], None, None
+        if all(len(gap) > 1 for gap in gaps):
+            error = math.sqrt(sum(variance(gap) / len(gap) for gap in gaps)) / len(gaps)
+            here = float(level.critical(sum(len(gap) - 1 for gap in gaps))) * error
+        if len(means) > 1:
+            beyond = float(level.critical(len(means) - 1)) * math.sqrt(variance(means) / len(means))
+        names = (first, second) if (mean := fmean(means)) >= 0 else (second, first)
+        found.append(Lead(*names, abs(mean), here, beyond))
+    return tuple(found)
 
 
 def section(measures: Measures) -> Section:
@@ -118,7 +159,8 @@ def section(measures: Measures) -> Section:
         "(task, seed) pairs, so it speaks of these tasks; ± half width of the 95 % t interval; best regret first)",
         "",
     ]
-    header = ["criterion", "regret (points)", "top-1 hit (%)", "Spearman accuracy", "Spearman loss", "regret (nats)"]
+    header = ["criterion", "regret (points)", "top-1 hit (%)", "same layer (%)", "Spearman accuracy"]
+    header += ["Spearman loss", "regret (nats)"]
     header += ["cost (epochs)"] * bool(found.costs)
     scales = (100, 100, 1, 1, 1)
     table = [header]
@@ -127,8 +169,10 @@ def section(measures: Measures) -> Section:
             digits = (1, 0, 2, 2, 3)
             free = "0.00" if name == RANDOM else "-"
             cost = [f"{found.costs[name]:.2f}" if name in found.costs else free] * bool(found.costs)
-            table.append([name, *(_shown(*cell) for cell in zip(overall, scales, digits, strict=True)), *cost])
-    lines += aligned(table)
+            regret, hit, *rest = (_shown(*cell) for cell in zip(overall, scales, digits, strict=True))
+            same = f"{100 * found.agreement[name]:.0f}" if name in found.agreement else "-"
+            table.append([name, regret, hit, same, *rest, *cost])
+    lines += [*aligned(table), "", *_leads(found)]
     lines += ["", "Regret in points of test accuracy, and the layer it chose most often", ""]
     table = [["criterion", *found.tasks]]
     for name in found.criteria:
@@ -145,6 +189,7 @@ def section(measures: Measures) -> Section:
             {
                 "criterion": name,
                 "cost_epochs": found.costs.get(name),
+                "agreement": found.agreement.get(name),
                 "tasks": {
                     task: {measure: mean._asdict() for measure, mean in found.means[name, task]._asdict().items()}
                     | {"chosen": dict(sorted(found.chosen.get((name, task), {}).items()))}
@@ -154,9 +199,31 @@ def section(measures: Measures) -> Section:
             }
             for name in found.criteria
         ],
+        "leads": [lead._asdict() for lead in found.leads],
         "best_layers": {task: dict(sorted(layers.items())) for task, layers in found.best.items()},
     }
     return Section("fidelity", lines, document)
+
+
+def _leads(found: Fidelity) -> list[str]:
+    """Of each criterion, those that lose more than it beyond noise."""
+    lines = []
+    for name in found.criteria:
+        behind = [
+            f"{lead.worse} {100 * lead.mean:.1f} ± {100 * lead.here:.1f}{'*' * _above(lead.mean, lead.beyond)}"
+            for lead in found.leads
+            if lead.better == name and lead.here is not None and _above(lead.mean, lead.here)
+        ]
+        lines += wrap(f"{name} before {', '.join(behind)}", WIDTH, subsequent_indent="  ") if behind else []
+    title = (
+        f"Regrets that differ beyond noise on these tasks, by so many points: the intervals of all {len(found.leads)} "
+        "differences hold together with 95 %; * for tasks like these as well"
+    )
+    return [*wrap(title, WIDTH), "", *(lines or ["none"])]
+
+
+def _above(mean: float, half: float | None) -> bool:
+    return half is not None and mean > half
 
 
 def _spearman(a: Sequence[float], b: Sequence[float]) -> float:

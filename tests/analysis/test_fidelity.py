@@ -11,7 +11,7 @@ from layers_by_hand import ended, measured, scored, tuned
 
 from lmsa_bench.analysis import fidelity as judging
 from lmsa_bench.analysis.build import report
-from lmsa_bench.analysis.fidelity import OVERALL, RANDOM, by_lot, fidelity, judge
+from lmsa_bench.analysis.fidelity import OVERALL, RANDOM, by_lot, fidelity, judge, leads
 from lmsa_bench.analysis.measures import Truth, measure
 from lmsa_bench.report.tables import render
 from lmsa_bench.trial.spec import Trial
@@ -88,6 +88,7 @@ def test_means_and_intervals_over_seeds(made):
     assert found.means["bad", OVERALL] == found.means["bad", "noise"]
     assert (found.chosen["good", "noise"], found.chosen["bad", "noise"]) == ({2: 1, 1: 1}, {0: 2})
     assert found.best["noise"] == {2: 1, 1: 1}
+    assert found.agreement == {"good": 0.0, "bad": 1.0}
     # By lot: .9 - .7 and .8 - .6667.
     assert found.means[RANDOM, "noise"].regret.mean == pytest.approx((0.2 + 0.8 - 2 / 3) / 2)
 
@@ -112,6 +113,20 @@ def test_tasks_are_pooled_over_task_and_seed_pairs(made):
     found = fidelity(measure(*measured(criteria, layers)))
     assert found.means["bad", OVERALL].regret[::2] == (pytest.approx((0.4 + 0.3 + 0.0) / 3), 3)
     assert ("good", OVERALL) not in found.means and found.criteria[-1] == "good"
+
+
+def test_leads_hold_on_these_tasks_and_beyond_them():
+    ours, theirs = {"a": [0.0, 0.0], "b": [0.0, 0.0]}, {"a": [0.1, 0.2], "b": [0.3, 0.4]}
+    (lead,) = leads({"good": ours, "bad": theirs})
+    # Here: variances .005 within both tasks, so the error is sqrt(2 * .005 / 2) / 2 = .0354, times t(2) = 4.303.
+    # Beyond: the tasks' means .15 and .35 have the error .1, times t(1) = 12.706.
+    assert lead == ("good", "bad", *(pytest.approx(value, abs=1e-4) for value in (0.25, 0.1521, 1.2706)))
+    (swapped,) = leads({"bad": theirs, "good": ours})
+    assert swapped == lead
+    assert leads({"good": {"a": [0.0]}, "bad": {"a": [0.1]}}) == (("good", "bad", 0.1, None, None),)
+    # Of three, three intervals hold together: each with a chance of 1 - .95 ** (1 / 3) = .01695 of being wrong.
+    three = leads({"good": ours, "bad": theirs, "worse": {"a": [0.5, 0.5], "b": [0.5, 0.5]}})
+    assert len(three) == 3 and three[0].here == pytest.approx(0.03536 * 7.582, rel=1e-3)
 
 
 def test_an_incomplete_truth_judges_nothing(made):
