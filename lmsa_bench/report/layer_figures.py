@@ -81,16 +81,17 @@ def criteria(report: Report) -> "Figure | None":
     tasks = [task for task in report.tasks if measures and measures.criteria(task) and measures.truths(task)]
     if measures is None or not tasks:
         return None
-    columns = min(2, len(tasks))
     most = max(len(next(iter(measures.truths(task).values())).losses) for task in tasks)
     rows = max(len(measures.criteria(task)) for task in tasks) + 2
+    columns = min(len(tasks), 4 if most <= 5 else 2)
+    alike = len({tuple(measures.criteria(task)) for task in tasks}) == 1  # then the names stand at the left alone
     counts = [len({seed for _, seed in measures.truths(task)}) for task in tasks]
     title = (
         f"{report.suite}: mean of {seeds_text(counts)}; each seed's values scaled to 0 (worst layer) to 1 (best)\n"
         "a star marks the best layer of a row; below the line, what tuning the layer alone led to"
     )
-    size = (1.9 + 0.48 * most, 0.9 + 0.36 * rows)
-    figure, axes = panels(title, -(-len(tasks) // columns), columns, size)
+    size = ((0.6 if alike and columns > 2 else 1.9) + 0.48 * most, 0.9 + 0.3 * rows)
+    figure, axes = panels(title, -(-len(tasks) // columns), columns, size, sharey=alike)
     flat = [one for row in axes for one in row]
     for one in flat[len(tasks) :]:
         one.set_axis_off()
@@ -178,8 +179,8 @@ def regret_against_cost(report: Report) -> "Figure | None":
         return None
     (n,) = {cell.n for cell in regrets.values()}
     title = (
-        f"{report.suite}: test accuracy lost against the best single layer, mean and 95 % t interval, n = {n}\n"
-        "joined: none is both cheaper and better; dashed: a layer drawn at random"
+        f"{report.suite}: test accuracy lost against the best single layer, mean and 95 % t interval,\n"
+        f"n = {n} (task, seed) pairs; joined: none is both cheaper and better; dashed: a layer drawn at random"
     )
     figure, axes = panels(title, 1, 1, (9.0, 5.0))
     one = axes[0][0]
@@ -191,14 +192,18 @@ def regret_against_cost(report: Report) -> "Figure | None":
             best = regret
             front.append((cost, regret))
         label = f"{name} ({cost:.2f} epochs, {regret:.1f} points)"
-        one.errorbar(cost, regret, yerr=half, fmt=marker, color=colour, capsize=2.5, linewidth=1, label=label)
+        one.errorbar(cost, regret, yerr=half, color=colour, capsize=2, linewidth=1, alpha=0.3, zorder=1)
+        one.plot([cost], [regret], marker, color=colour, markersize=7, label=label, zorder=3)
     one.plot(*zip(*front, strict=True), color=GREY, linewidth=1.5, zorder=0)
     one.axhline(
         100 * found.means[fidelity.RANDOM, fidelity.OVERALL].regret.mean, color=GREY, linestyle="--", linewidth=1
     )
     one.axvline(1, color=GREY, linewidth=0.8)
+    dearest = 1.3 * max(1.0, *map(found.costs.__getitem__, ordered))
     one.set_xscale("symlog", linthresh=0.1)
-    one.set_xlim(-0.01, 1.3 * max(1.0, *map(found.costs.__getitem__, ordered)))  # a bound at 0 would cut marks in two
+    ticks = [tick for tick in (0, 0.1, 0.3, 1, 3, 10, 30, 100) if tick <= dearest]
+    one.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    one.set_xlim(-0.01, dearest)  # a bound at 0 would cut marks in two
     one.set_ylim(bottom=-0.03 * one.get_ylim()[1])
     one.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
     one.set_xlabel("Cost of choosing (epochs of tuning all layers, in FLOPs)")
