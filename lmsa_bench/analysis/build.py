@@ -120,8 +120,8 @@ def _sections(suite: Suite, measures: Measures | None) -> tuple[Section, ...]:
         found.append(fidelity.section(measures))
     if "theory" in suite.figures:
         found.append(propositions.section())
-    if set(PAPER_TASKS) & set(suite.tasks):
-        found.append(sizes.section(suite))
+    if (parameters := sizes.section(suite)) is not None:
+        found.append(parameters)
     return tuple(found)
 
 

@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Suite  # imports torch, which no table needs
 
 
-def section(suite: "Suite") -> Section:
-    """How many parameters each model has, and how many of them tuning one of its layers may change."""
+def section(suite: "Suite") -> Section | None:
+    """How many parameters each model has, and how many of them are in each layer; None without a model of the paper."""
     import torch
 
     from lmsa_bench.models import MODELS
+    from lmsa_bench.models.weights import PUBLISHED
     from lmsa_bench.trial.names import task_of
 
     used = defaultdict[tuple[str, int, tuple[int, int, int]], list[str]](list)
     for trial in {trial.task: trial for trial in suite.trials}.values():
         task = task_of(trial)
         used[task.model, task.classes, task.input_shape].append(task.name)
+    if not {name for name, *_ in used} & set(PUBLISHED):
+        return None
     document, rows = {}, [["model", "tasks", "parameters", "of each layer"]]
     for (name, classes, shape), tasks in used.items():
         with torch.device("meta"):

@@ -37,6 +37,10 @@ def parse(kind: type[T], text: bytes | str, trial_id: str, place: str) -> T:
             value = getattr(found, name)
             if value is None or not math.isfinite(value):
                 raise ValueError(f"{place}: {name}: {value}, though the trial has finished")
+        optional = {"final_train_loss": [found.final_train_loss or 0.0], **found.scores}
+        for name, values in optional.items():
+            if not all(map(math.isfinite, values)):
+                raise ValueError(f"{place}: {name} is not finite, though the trial has finished")
     return found
 
 

@@ -18,6 +18,7 @@ class SourceFacts:
     source_data: str | None = None  # fingerprint of what it was trained on; None where it was not trained here
     source_seed: int | None = None  # of the trials that share it; None where all seeds do
     source_code: str = ""  # of the network and its training
+    stages_skipped: bool = False  # given weights fit the task's classes, so the recipe's further training was left out
 
     def provenance(self) -> dict[str, Value]:
         """The facts as a result records them."""
@@ -25,6 +26,8 @@ class SourceFacts:
         for name in ("source_data", "source_seed"):
             if found[name] is None:
                 del found[name]
+        if not self.stages_skipped:
+            del found["stages_skipped"]
         return found
 
     def judgement(self, task: Task) -> str:
@@ -32,6 +35,8 @@ class SourceFacts:
         source, accuracy = task.source, self.source_accuracy
         seed = "" if self.source_seed is None else f", seed {self.source_seed}"
         line = f"source model of {task.name}{seed}: {task.model}, {source.weights}"
+        if self.stages_skipped:
+            line = f"{line}, whose classifier fits the task's {task.classes} classes, so it was not trained further"
         if accuracy is None:
             return f"{line}: accuracy not measured, its held-out images are not there"
         line = f"{line}: {accuracy:.2%} on held-out images"

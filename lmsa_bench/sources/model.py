@@ -20,7 +20,7 @@ from lmsa_bench.models import MODELS, LayeredModel, weights
 from lmsa_bench.object_store import Storage
 from lmsa_bench.seeding import derive, generator
 from lmsa_bench.sources.facts import SourceFacts
-from lmsa_bench.sources.needs import prepare, reads_data, source_data
+from lmsa_bench.sources.needs import no_training, prepare, reads_data, source_data
 from lmsa_bench.sources.training import Training
 from lmsa_bench.tasks.task import Split, Stage, Task, view
 from lmsa_bench.trial import checkpoint
@@ -108,34 +108,35 @@ class SourceModel:
                     found["accuracy"] = self._accuracy(self.load(device), holdout, device)
                     self._write(found)
             else:
-                model = self._make(device, self._kept(alive))
+                model, skipped = self._make(device, self._kept(alive))
                 holdout = self._holdout()
                 accuracy = None if holdout is None else self._accuracy(model, holdout, device)
-                found = {"state": model.source.state_dict(), "accuracy": accuracy}
+                found = {"state": model.source.state_dict(), "accuracy": accuracy, "stages_skipped": skipped}
                 self._write(found)
                 shutil.rmtree(self.training_folder, ignore_errors=True)
         if self.storage is not None:
             self.storage.push(self.path, f"sources/{self.path.name}")
             self.storage.remove(self._checkpoint_name, self.training_folder / checkpoint.NAME)
-        return self._facts(found["accuracy"])
+        return self._facts(found)
 
     def facts(self) -> SourceFacts | None:
         """What is known of the source model where ``ensure`` would have nothing to do, else None; raises UserError."""
         if not self.path.exists():
             return None
-        accuracy = read(self.path, torch.device("cpu"))["accuracy"]
-        return None if accuracy is None and self.task.source.holdout is not None else self._facts(accuracy)
+        found = read(self.path, torch.device("cpu"))
+        return None if found["accuracy"] is None and self.task.source.holdout is not None else self._facts(found)
 
-    def _facts(self, accuracy: float | None) -> SourceFacts:
+    def _facts(self, found: Mapping[str, Any]) -> SourceFacts:
         source = self.task.source
         trained_on = source_data(source, self.root) if reads_data(source) else None
         return SourceFacts(
             self.task.fingerprint(self.root),
             self.fingerprint,
-            accuracy,
+            found["accuracy"],
             trained_on,
             self.seed if source.on_tuning and source.weights != "pretrain" else self.draw if source.each else None,
             code_of_source(self.task.model),
+            bool(found.get("stages_skipped")),
         )
 
     def load(self, device: torch.device) -> LayeredModel:
@@ -178,8 +179,11 @@ class SourceModel:
 
         return after_epoch
 
-    def _make(self, device: torch.device, alive: Callable[[], None]) -> LayeredModel:
-        """Trained from random weights, or the given ones, trained further where their head is not the task's."""
+    def _make(self, device: torch.device, alive: Callable[[], None]) -> tuple[LayeredModel, bool]:
+        """Trained from random weights, or the given ones, trained further where their head is not the task's.
+
+        Also whether that further training was left out.
+        """
         task, source, model = self.task, self.task.source, self._build()
         stages: tuple[Stage, ...]
         if source.weights == "pretrain":
@@ -197,15 +201,14 @@ class SourceModel:
                 self.training_folder, alive, model, samples, self.seed if own else self.draw, source.data
             )
             training.run(stages)
-        return model.eval()
+        return model.eval(), bool(source.stages) and not stages
 
     def _build(self) -> LayeredModel:
         return _built(self.task.model, self.task.classes, self.task.input_shape, self.draw)
 
     def _training_set(self) -> Split:
         if self.task.source.load is None:
-            offered = f"weights: {{{self.task.model}: hub}} or a file's path"
-            raise UserError(f"task {self.task.name}: its source model cannot be trained here: give {offered}")
+            raise UserError(no_training(self.task))
         return self.task.source.load(self.root)
 
     def _holdout(self) -> Split | None:

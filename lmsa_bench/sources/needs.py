@@ -14,6 +14,8 @@ from lmsa_bench.tasks.task import Source, Task
 
 def prepare(task: Task, root: Path) -> None:
     """Makes ready what a task and its source model need below the data root; raises UserError where it is missing."""
+    if has_no_origin(task.source):
+        raise UserError(no_training(task))
     with _alone(root):
         task.prepare(root)
         source = task.source
@@ -53,12 +55,25 @@ def missing_data(task: Task, root: Path) -> list[str]:
 
 
 def missing_weights(task: Task, root: Path) -> list[str]:
-    """The line about the task's given weights where they are not there."""
+    """The line about the task's given weights where they are not there, or must be given."""
     source = task.source
+    if has_no_origin(source):
+        return [no_training(task)]
     if source.weights == "pretrain" or weights.file_of(task.model, source.weights, root).is_file():
         return []
     how = "they are downloaded on the first run" if source.weights == "hub" else "there is no such file"
     return [f"{task.name} needs weights of {task.model} ({source.weights}): {how}"]
+
+
+def has_no_origin(source: Source) -> bool:
+    """Whether a source model can be neither trained nor loaded."""
+    return source.weights == "pretrain" and source.load is None
+
+
+def no_training(task: Task) -> str:
+    """What is said of a source model that has no training data here."""
+    offered = f"weights: {{{task.model}: hub}} or a file's path"
+    return f"task {task.name}: its source model cannot be trained here: give {offered}"
 
 
 def reads_data(source: Source) -> bool:

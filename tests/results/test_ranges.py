@@ -1,6 +1,7 @@
 """Values that no trial can have left are refused where they are read, from a folder and from MLflow alike."""
 
 import json
+from typing import get_args, get_type_hints
 
 import pytest
 from hand_made import entry, write
@@ -9,7 +10,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.results import run_tags
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
-from lmsa_bench.trial.spec import PROTOCOL, canonical
+from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, TrialResult, canonical
 
 NAN, INF = float("nan"), float("inf")
 RECORD = {
@@ -20,7 +21,7 @@ RECORD = {
     "test_loss": (-1.0, -INF),
     "step_losses": ([-1.0], [NAN], [None]),
     "seconds": (-1.0, NAN, INF, None),
-    "bytes": (-1, None),
+    "kept_bytes": (-1, None),
     "layers": ([-1], [0.5], None),
     "epoch": (-1, 1),  # the first is 1, so that another 1 is doubled
     "time": (NAN, -1.0),
@@ -33,11 +34,15 @@ RESULT = {
     "best_epoch": (-1, None),
     "test_size": (-7, None),
     "seconds": (-1.0, NAN),
-    "flops": (-1,),
-    "bytes": (-1,),
+    "scores": ({"scores of rgn": [0.5, NAN]},),
 }
 CASES = [("records", name, value) for name, values in RECORD.items() for value in values]
 CASES += [("result", name, value) for name, values in RESULT.items() for value in values]
+# No number of either may be negative, and no other than a loss nan.
+for where, kind in (("records", EpochRecord), ("result", TrialResult)):
+    for name, hint in get_type_hints(kind).items():
+        if {int, float} & {hint, *get_args(hint)} and name not in (RECORD if where == "records" else RESULT):
+            CASES += [(where, name, -1), (where, name, NAN)]
 
 
 def made():
@@ -74,6 +79,7 @@ def test_a_value_that_cannot_be_is_one_line_that_names_it(where, name, value, tm
         with pytest.raises(UserError) as error:
             read()
         assert names in str(error.value) and name.removesuffix("_losses") in str(error.value)
+        assert "unknown keys" not in str(error.value)
         assert "\n" not in str(error.value)
 
 

@@ -37,6 +37,7 @@ def test_one_keeps_the_ids_of_older_versions(tmp_path):
     old = Trial("digits_flip", "", "full", {"lr": 0.01, "weight_decay": 0.0}, 1, 10)
     path = tmp_path / "s.yaml"
     path.write_text(SUITE.format("one"))
-    assert [trial.id for trial in load(str(path)).trials][1] == old.id == "f7f253448b617fe4"
+    assert [trial.id for trial in load(str(path)).trials][1] == old.id
+    assert replace(old, protocol=2).id == "f7f253448b617fe4"
     path.write_text(SUITE.format("each"))
     assert old.id not in {trial.id for trial in load(str(path)).trials}

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -129,8 +131,10 @@ def test_a_truncated_file_is_one_line(file):
 
 def test_weights_that_fit_are_the_source_model(file, tmp_path):
     given = task(weights=str(file(net(seed=3).state_dict())), stages=(Stage("all", 1, 1e-3),))
-    SourceModel(given, tmp_path).ensure(CPU)
+    facts = SourceModel(given, tmp_path).ensure(CPU)
     assert same(SourceModel(given, tmp_path).load(CPU).source.state_dict(), net(seed=3).state_dict())
+    assert "whose classifier fits the task's 4 classes, so it was not trained further: " in facts.judgement(given)
+    assert facts.provenance()["stages_skipped"] and SourceModel(given, tmp_path).facts() == facts
     other = task(weights=str(file(net(seed=4).state_dict(), "other.pt")))
     assert SourceModel(other, tmp_path).fingerprint != SourceModel(given, tmp_path).fingerprint
 
@@ -143,8 +147,15 @@ def test_a_linear_probe_trains_the_new_head_alone_on_each_seeds_tuning_images(fi
     state = SourceModel(probed, tmp_path).load(CPU).source.state_dict()
     assert same(without(state, "fc.weight", "fc.bias"), without(backbone, "fc.weight", "fc.bias"))
     assert facts[0].source_accuracy > 0.5  # a quarter by chance
-    with pytest.raises(UserError, match=r"cannot be trained here: give weights: \{wrn_10_1: hub\} or a file's path"):
-        SourceModel(task(load=None), tmp_path).ensure(CPU)
+    assert not any("stages_skipped" in one.provenance() for one in facts)
+    why = "task toy: its source model cannot be trained here: give weights: {wrn_10_1: hub} or a file's path"
+    assert needs.missing_weights(task(load=None), tmp_path) == [why]  # in a plan
+    for make in (
+        partial(needs.prepare, task(load=None), tmp_path),
+        partial(SourceModel(task(load=None), tmp_path).ensure, CPU),
+    ):
+        with pytest.raises(UserError, match=f"^{re.escape(why)}$"):
+            make()
 
 
 def test_lp_ft_trains_the_head_first_and_then_all(file, tmp_path):

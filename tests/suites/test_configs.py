@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lmsa_bench.analysis import sizes
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.methods import METHODS
 from lmsa_bench.results.table import rows
@@ -140,11 +141,22 @@ def test_figures_share_trials():
     assert ids["fig4_criteria"] | ids["fig7_criteria"] <= {t.id for t in load("fidelity").trials}
 
 
-def test_the_papers_table_2():
-    from lmsa_bench.analysis import sizes
+@pytest.mark.parametrize(
+    ("name", "task", "count"),
+    [
+        ("table1", "cifar10_c+cifar_flip", 36_479_194),  # as timm and RobustBench count
+        ("table1", "imagenet_c", 25_557_032),
+        ("fig1_layers", "cifar100+cifar100_masked+cifar100_random", 5_543_716),  # with 100 classes
+        ("fig5_curves", "cifar100+cifar100_masked", 5_543_716),
+    ],
+)
+def test_the_papers_table_2_is_shown_wherever_its_models_are(name, task, count):
+    section = sizes.section(load(name))
+    assert section.document[task]["parameters"] == count
+    assert f"{count:,}" in "\n".join(section.lines)
+    assert sizes.section(load("quickstart")) is None
 
-    section = sizes.section(load("table1", seeds=1))
-    assert section.document["cifar10_c+cifar_flip"]["parameters"] == 36_479_194  # as timm and RobustBench count
-    assert section.document["imagenet_c"]["parameters"] == 25_557_032
+
+def test_a_layers_parameters():
+    section = sizes.section(load("table1"))
     assert section.document["cifar10_c+cifar_flip"]["layers"]["fc"] == 640 * 10 + 10
-    assert "36,479,194" in "\n".join(section.lines)
