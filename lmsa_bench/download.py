@@ -6,12 +6,14 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from filelock import FileLock
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress
 
 from lmsa_bench.errors import UserError
 
@@ -23,12 +25,11 @@ def checksum(path: Path, kind: str) -> str:
     """The file's md5 or sha256 in hex, with a progress bar if it is large; raises UserError if it cannot be read."""
     try:
         size = path.stat().st_size
-        hidden = True if size < 64 * CHUNK else None
-        with open(path, "rb") as file, _bar(f"checking {path.name}", size, hidden=hidden) as bar:
+        with open(path, "rb") as file, bar(f"checking {path.name}", size, hidden=size < 64 * CHUNK) as advance:
             digest = hashlib.new(kind, usedforsecurity=False)
             while block := file.read(CHUNK):
                 digest.update(block)
-                bar.update(len(block))
+                advance(len(block))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()
@@ -76,10 +77,10 @@ def _download(url: str, part: Path) -> None:
                 received = 0  # a server without support for ranges sends the whole file
             length = response.headers.get("Content-Length")
             total = received + int(length) if length else None
-            with open(part, "ab" if received else "wb") as file, _bar(part.stem, total, received) as bar:
+            with open(part, "ab" if received else "wb") as file, bar(part.stem, total, received) as advance:
                 while block := response.read(CHUNK):
                     file.write(block)
-                    bar.update(len(block))
+                    advance(len(block))
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing left to send: the checksum tells whether the file is complete
             return
@@ -96,5 +97,11 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _bar(text: str, total: int | None, initial: int = 0, hidden: bool | None = None) -> "tqdm[NoReturn]":
-    return tqdm(desc=text, total=total, initial=initial, unit="B", unit_scale=True, disable=hidden, leave=False)
+@contextmanager
+def bar(
+    text: str, total: int | None, done: int = 0, *, hidden: bool = False, of_bytes: bool = True
+) -> Iterator[Callable[[float], None]]:
+    """A progress bar on a terminal while the block runs; the function it yields adds to what is done."""
+    console, columns = Console(stderr=True), [*Progress.get_default_columns(), *[DownloadColumn()] * of_bytes]
+    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as progress:
+        yield partial(progress.advance, progress.add_task(text, total=total, completed=done))

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import ray
+from ray._private.grpc_utils import init_grpc_channel
 
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.sweep import start
 from lmsa_bench.sweep.watch import over_ray
+
+ANSWER_SECONDS = 10.0  # for a cluster to accept a connection
 
 _OPEN: list[bool] = []  # whether the connection that this process has is to a Ray of its own
 
@@ -25,9 +29,11 @@ def connected(address: str | None, cpus: int | None) -> Iterator[bool]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if own := start.is_own(address):
         start.refuse_places()
+        cpus = cpus or (start.cpus() if start.cpus() < (os.cpu_count() or 1) else None)  # Ray looks at quotas alone
         options |= {"num_cpus": cpus, "include_dashboard": False, "address": "local"}
-    elif address is not None:
-        options["address"] = address
+    else:
+        _refuse_unreachable(address or os.environ["RAY_ADDRESS"])
+        options |= {"address": address} if address else {}
     try:
         with start.patience():
             ray.init(**options)
@@ -44,3 +50,17 @@ def connected(address: str | None, cpus: int | None) -> Iterator[bool]:
         _OPEN.clear()
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raises UserError where no cluster answers: Ray itself would try for minutes, and then end the process."""
+    if address in ("auto", "local"):
+        return
+    channel = init_grpc_channel(address.removeprefix("ray://"))
+    try:
+        grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
+    except grpc.FutureTimeoutError:
+        told = f"nothing answers there within {ANSWER_SECONDS:g} s; expected HOST:PORT of one that is up, or auto"
+        raise UserError(f"Ray cluster {address}: {told}") from None
+    finally:
+        channel.close()

@@ -2,13 +2,13 @@
 
 import argparse
 import importlib
-import os
 import shlex
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 from lmsa_bench import local
@@ -26,15 +26,14 @@ from lmsa_bench.results.tracking import ResultStore, chosen_uri
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import plan, start
-from lmsa_bench.sweep.progress import Progress
+from lmsa_bench.sweep.progress import MOST_FAILURES, Progress, failed_line, in_order
 from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.until import Steps, run_in_steps
 from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import Trial
+from lmsa_bench.trial.spec import Trial, TrialResult
 
-MOST_FAILURES = 10  # printed one by one
 OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
@@ -52,7 +51,13 @@ def run_local(suite: Suite, pending: Sequence[Trial], place: Place, progress: Pr
     """Runs these trials in this process, one after the other."""
     with local.ready(suite.plugins, suite.cpus, suite.gpus) as device:
         here = Place(place.journal, place.data, device, place.provenance)
-        local.run_all(pending, here, lambda trial, result: progress.add(trial.label))
+        progress.now("running in this process")
+
+        def ended(trial: Trial, result: TrialResult) -> None:
+            failure = result.reason if result.status == "failed" else ""
+            progress.add(trial, accuracy=result.val_accuracy, failure=failure)
+
+        local.run_all(pending, here, ended)
 
 
 def run_on_ray(
@@ -62,6 +67,7 @@ def run_on_ray(
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
+    progress.now("starting Ray" if start.is_own(cluster.address) else "connecting to Ray")
     start.set_environment(cluster.address)
     from lmsa_bench.sweep.cluster import connected  # Ray takes seconds, and most mistakes show before
     from lmsa_bench.sweep.job import Job, Orders
@@ -81,6 +87,7 @@ def run_on_ray(
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
+    progress.now("making source models")
     facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
     for trial in pending:
         own = facts[trial.id]
@@ -88,11 +95,12 @@ def run_on_ray(
             lines[f"{trial.task}: {own.reason}"] = None
             local.fail(trial, place, own)
             journal.push(trial.id)
-            progress.add(trial.label)
+            progress.add(trial, failure=own.reason)
         else:
             lines[own.judgement(task_of(trial))] = None
             jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
     print("\n".join([*lines, f"{len(jobs)} trials, {at_once or 1} at a time"]), flush=True)
+    progress.now(f"{at_once or 1} at a time")
     tuning.fit(jobs, journal, cluster.asha, progress)
 
 
@@ -104,14 +112,15 @@ def run(
     able = [trial for trial in pending if trial.setting not in unready]
     if not able:
         raise UserError(next(iter(unready.values())))
-    progress = Progress(len(pending), plain or None)
+    rows = {configuration: row.name for row in suite.rows for configuration in row.configurations}
+    progress = Progress(pending, rows, plain or None)
     try:
         for trial in pending:
             if trial.setting in unready:
                 print(f"{trial.task}: {unready[trial.setting]}", flush=True)
                 local.fail(trial, place, Failure(unready[trial.setting]))
                 place.journal.push(trial.id)
-                progress.add(trial.label)
+                progress.add(trial, failure=unready[trial.setting])
         if cluster is None:
             run_local(suite, able, place, progress)
         else:
@@ -135,7 +144,7 @@ def conclude(
     link = page = None
     missing = sum(result is None for result in results.values())
     for trial, result in failed[:MOST_FAILURES]:
-        print(f"failed: {trial.label}: {one_line(result.reason)}")
+        print(failed_line(trial, result.reason))
     if len(failed) > MOST_FAILURES:
         print(f"and {len(failed) - MOST_FAILURES} more failed trials")
     if len(failed) + missing < len(results) or not results:
@@ -153,6 +162,8 @@ def conclude(
         print("no trial has finished, so there is no table")
     if missing:
         print(f"{missing} of {len(results)} trials have not ended: run the same command again to resume")
+    if missing == len(results) > 0:
+        return 1
     if page is not None:
         print(f"page: {page}")
     if trouble is None:
@@ -165,6 +176,25 @@ def conclude(
         print(f"warning: {trouble}")
         print(f"all results are safe on disk; publish them with: python -m lmsa_bench.results sync {options}")
     return 1 if failed or missing else 0 if trouble is None else UNPUBLISHED
+
+
+def come_to(suite: Suite, journal: Journal) -> Suite:
+    """The suite; of extended grids what they have come to."""
+    return reached(suite, journal.table()) if suite.grows else suite
+
+
+def show_plan(suite: Suite, results: Path, storage: str | None, data: Path, slots: int) -> None:
+    """Prints what a sweep would do, and makes no results folder."""
+    with TemporaryDirectory() as empty:
+        journal = opened(results if results.exists() else Path(empty), storage, make=True)
+        for line in journal.others():
+            print(line, flush=True)
+        finished = journal.finished()
+        if (changed := local.changed_trials(suite, journal, finished)) is not None:
+            print(f"{changed.text}: {OFFERED}")
+        now = come_to(suite, journal)
+        pending = [trial for trial in now.needed if trial.id not in finished]
+        print("\n".join(plan.describe(now, journal, pending, data, slots)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -234,26 +264,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"--only {options.only}: {one_line(error)}") from None
     if suite.rows and not suite.trials:
         raise UserError(f"--only {options.only}: no trial of suite {suite.name!r} is left")
+    data = options.data.absolute()
+    if options.dry_run:
+        slots = 1 if options.local else max(1, int((options.cpus or start.cpus()) / (suite.cpus or 1)))
+        show_plan(suite, options.results, options.storage, data, slots)
+        return 0
     journal = opened(options.results, options.storage, make=True)
     drop_scratch(journal.root)
     for line in journal.others():
         print(line, flush=True)
-    if options.dry_run:
-        finished = journal.finished()
-        if (changed := local.changed_trials(suite, journal, finished)) is not None:
-            print(f"{changed.text}: {OFFERED}")
-    else:
-        suite.refuse_missing_weights()
-        finished = local.ended(suite, journal, options.changed, OFFERED)
+    suite.refuse_missing_weights()
+    finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
-    now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
-    pending = [trial for trial in now.needed if trial.id not in finished]
-    pending.sort(key=lambda trial: seen.get(plan.kind(trial), float("inf")), reverse=True)
-    data = options.data.absolute()
-    if options.dry_run:
-        slots = 1 if options.local else max(1, int((options.cpus or os.cpu_count() or 1) / (suite.cpus or 1)))
-        print("\n".join(plan.describe(now, journal, pending, data, slots)))
-        return 0
+    pending = [trial for trial in come_to(suite, journal).needed if trial.id not in finished]
     for trial_id in finished:  # what ended before there was a storage
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
@@ -268,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             starting = ", which is starting" * (cluster is not None and start.is_own(cluster.address))
             told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
             print(f"suite {suite.title}: {told}", flush=True)
-            run(suite, some, place, cluster, options.plain, last)
+            run(suite, in_order(some, seen), place, cluster, options.plain, last)
 
         if found.several:
             run_in_steps(found.needed, journal, go)

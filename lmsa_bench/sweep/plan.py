@@ -18,7 +18,7 @@ from lmsa_bench.sources import needs
 from lmsa_bench.suites.plugins import located
 from lmsa_bench.suites.rehearsal import shape_of, unloaded
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.sweep.progress import clock
+from lmsa_bench.sweep.progress import Kind, clock, kind
 from lmsa_bench.tasks.task import Task
 from lmsa_bench.trial.code import code_of_functions
 from lmsa_bench.trial.cost import Cost, of_step
@@ -33,13 +33,6 @@ CORE_SECONDS = (25e-6, 1 / 40e9)
 GPU_SECONDS = (10e-6, 1 / 10e12)
 
 SMALL = 1_000_000  # parameters
-
-Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
-
-
-def kind(trial: Trial) -> Kind:
-    """What decides about how long a trial takes."""
-    return trial.task, trial.method, trial.epochs
 
 
 def seconds_seen(journal: Journal) -> dict[Kind, float]:

@@ -1,44 +1,131 @@
-"""How far a sweep has come: a bar on a terminal, plain lines elsewhere."""
+"""How far a sweep has come: a live view on a terminal, plain lines elsewhere."""
 
 import sys
 import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import mean, median
 
-from tqdm import tqdm
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+
+from lmsa_bench.errors import one_line
+from lmsa_bench.trial.spec import Trial
 
 SECONDS = 10  # between plain lines
-ENOUGH = 5  # ended trials after the first, from which a rate is told
+ENOUGH = 5  # ended trials, after which the time left is told
+MOST_FAILURES = 10  # printed one by one
+
+Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
+
+
+def kind(trial: Trial) -> Kind:
+    """What decides about how long a trial takes."""
+    return trial.task, trial.method, trial.epochs
+
+
+def in_order(trials: Sequence[Trial], seen: Mapping[Kind, float]) -> list[Trial]:
+    """One trial of each kind first, task by task, which tells the time that the others take; those longest first."""
+    first = dict[Kind, Trial]()
+    for trial in trials:
+        first.setdefault(kind(trial), trial)
+    early = sorted(first.values(), key=lambda trial: (trial.setting, trial.variant, trial.seed))
+    names = {trial.id for trial in early}
+    late = [trial for trial in trials if trial.id not in names]
+    return early + sorted(late, key=lambda trial: seen.get(kind(trial), float("inf")), reverse=True)
 
 
 class Progress:
-    """Counts ended trials with their rate since the first of them, and the time left once some have ended."""
+    """Counts the trials that end, tells each failure, and the time left once the trials so far tell it."""
 
-    def __init__(self, total: int, plain: bool | None = None) -> None:
-        self.total, self.done = total, 0
-        self.first = self.printed = time.monotonic()  # when the first trial ended: until then Ray and workers start
-        plain = not sys.stderr.isatty() if plain is None else plain
-        self.bar = None if plain else tqdm(total=total, unit="trial", smoothing=0.05, dynamic_ncols=True)
+    def __init__(self, trials: Sequence[Trial], rows: Mapping[str, str], plain: bool | None = None) -> None:
+        self.rows = rows  # by Trial.configuration, the row of the table
+        self.total, self.done, self.failures = len(trials), 0, 0
+        self.waiting = Counter(kind(trial) for trial in trials)
+        self.took = defaultdict[Kind, list[float]](list)
+        self.started: float | None = None  # the first trial: until then Ray and workers start
+        self.begun = self.printed = self.ended = time.monotonic()
+        self.best: dict[tuple[str, str], float] = {}
+        self.tasks = list(dict.fromkeys(trial.task for trial in trials))
+        self.doing, self.last = "starting", ""
+        self.live: Live | None = None
+        console = Console(stderr=True)
+        if console.is_terminal if plain is None else not plain:
+            self.spinner = Spinner("dots")
+            self.live = Live(
+                console=console,
+                get_renderable=self._view,
+                transient=True,
+                redirect_stdout=sys.stdout.isatty(),  # else what is printed goes to a file, and must stay there
+            )
+            self.live.start()
 
-    def add(self, name: str) -> None:
-        """One more trial has ended."""
-        self.done += 1
-        now = time.monotonic()
-        if self.done == 1:
-            self.first = now
-        if self.bar is not None:
-            self.bar.set_postfix_str(name)
-            self.bar.update()
-        elif self.done == self.total or now - self.printed >= SECONDS:
+    def now(self, doing: str) -> None:
+        """Shows what happens, on a terminal."""
+        self.doing = doing
+
+    def add(
+        self, trial: Trial, *, seconds: float | None = None, accuracy: float | None = None, failure: str = ""
+    ) -> None:
+        """One more trial has ended: how long it took (None: since the last one), its accuracy, or why it failed."""
+        now, before = time.monotonic(), self.ended
+        took = now - before if seconds is None else seconds
+        self.done, self.ended, self.last = self.done + 1, now, trial.label
+        self.started = now - took if self.started is None else self.started
+        self.waiting[kind(trial)] -= 1
+        if failure:
+            self.failures += 1
+            if self.failures <= MOST_FAILURES:
+                print(failed_line(trial, failure), flush=True)
+        else:
+            self.took[kind(trial)].append(took)
+        if accuracy is not None and not failure:
+            cell = self.rows.get(trial.configuration, trial.method), trial.task
+            self.best[cell] = max(accuracy, self.best.get(cell, 0.0))
+        if self.live is None and (self.done == self.total or now - self.printed >= SECONDS):
             self.printed = now
-            told = ""
-            if self.done > ENOUGH and now > self.first:
-                rate = (self.done - 1) / (now - self.first)
-                told = f", {rate:.2f} trials/s, {clock((self.total - self.done) / rate)} left"
-            print(f"{self.done}/{self.total} trials{told}; last: {name}", flush=True)
+            left = self.left()
+            rate = "" if left is None else f", {self.done / (now - self.started):.2f} trials/s, {clock(left)} left"
+            print(f"{self.done}/{self.total} trials{rate}; last: {self.last}", flush=True)
+
+    def left(self) -> float | None:
+        """Seconds until all have ended, as long as others of their kinds took; None while too little is known."""
+        known = {which: median(seconds) for which, seconds in self.took.items()}
+        spent = sum(map(sum, self.took.values()))
+        unknown = sum(count for which, count in self.waiting.items() if which not in known)
+        if self.started is None or self.done <= ENOUGH or unknown >= self.done or not spent:
+            return None
+        typical = mean(known.values())
+        ahead = sum(count * known.get(which, typical) for which, count in self.waiting.items())
+        return max(0.0, ahead / spent * (self.ended - self.started) - (time.monotonic() - self.ended))
+
+    def _view(self) -> Group:
+        """What a terminal shows now: one line, a bar, and the table as far as it is known."""
+        parts = [self.doing, f"{self.done} of {self.total} trials", *[f"{self.failures} failed"] * bool(self.failures)]
+        left, spent = self.left(), clock(time.monotonic() - self.begun)
+        parts += [spent if left is None else f"{spent}, about {clock(left)} left"]
+        self.spinner.update(text=" · ".join(parts))
+        table = Table(
+            "method", *self.tasks, title="Best validation accuracy so far, in %", title_justify="left", box=None
+        )
+        for row in dict.fromkeys(self.rows.values()):
+            cells = [self.best.get((row, task)) for task in self.tasks]
+            if any(cells):
+                table.add_row(row, *("" if cell is None else f"{100 * cell:.1f}" for cell in cells))
+        return Group(self.spinner, ProgressBar(self.total, self.done), *[table] * bool(self.best))
 
     def close(self) -> None:
         """Leaves the terminal to what follows."""
-        if self.bar is not None:
-            self.bar.close()
+        if self.live is not None:
+            self.live.stop()
+
+
+def failed_line(trial: Trial, failure: str) -> str:
+    """A failure in one line."""
+    return f"failed: {trial.label}: {one_line(failure)}"
 
 
 def clock(seconds: float) -> str:

@@ -32,6 +32,11 @@ def is_own(address: str | None) -> bool:
     return address is None and "RAY_ADDRESS" not in os.environ
 
 
+def cpus() -> int:
+    """How many CPUs this process may use: ``taskset`` may have left it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_environment(address: str | None) -> None:
     """Sets what Ray reads from the environment, where the user has not."""
     for name, value in (ENVIRONMENT | (OWN if is_own(address) else {})).items():

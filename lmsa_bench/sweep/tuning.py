@@ -90,7 +90,8 @@ class Ended(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
-        self.progress.add(Job.from_config(trial.config).trial.label)
+        ended, last = Job.from_config(trial.config).trial, trial.last_result
+        self.progress.add(ended, seconds=last["seconds"], accuracy=last["val_accuracy"], failure=last["failure"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
@@ -125,7 +126,7 @@ def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -
             reason = f"after {ended.tries[trial.id]} tries: {hung or ended.died[trial.id]}"
             fail(trial, Place(journal, Path(job.orders.data), provenance=job.facts), Failure(reason))
             journal.push(trial.id)
-            progress.add(trial.label)
+            progress.add(trial, failure=reason)
         jobs = again
 
 

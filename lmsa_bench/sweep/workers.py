@@ -72,6 +72,7 @@ class TrialTrainable(tune.Trainable):
     job: Job
     place: Place
     steps: Iterator[EpochRecord | TrialResult] | None = None
+    started = 0.0  # when its source model was there
     lock: FileLock | None = None  # of the trial's folder, while it runs here
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -87,7 +88,7 @@ class TrialTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leaves the last trial and starts this one."""
         self._leave()
-        self.job = Job.from_config(new_config)
+        self.job, self.started = Job.from_config(new_config), time.monotonic()
         orders = self.job.orders
         journal = Journal(Path(orders.results), _storage(orders.storage), make=True)
         self.place = Place(journal, Path(orders.data), self.device, self.job.facts)
@@ -129,7 +130,9 @@ class TrialTrainable(tune.Trainable):
     def _go_on(self) -> EpochRecord | TrialResult:
         """How the trial ended, or the record of its last epoch within a second."""
         if self.steps is None:
-            self.steps = run(self.job.trial, self.place, self._source())
+            source = self._source()
+            self.started = time.monotonic()
+            self.steps = run(self.job.trial, self.place, source)
         started = time.monotonic()
         for came in self.steps:
             waits = self.job.orders.report_each_epoch or time.monotonic() - started > STEP_SECONDS
@@ -150,7 +153,13 @@ class TrialTrainable(tune.Trainable):
 
     def _end(self, result: TrialResult) -> dict[str, Any]:
         self._leave()
-        return {"val_accuracy": result.val_accuracy or 0.0, "epoch": self.job.trial.epochs, "done": True}
+        return {
+            "val_accuracy": result.val_accuracy or 0.0,
+            "epoch": self.job.trial.epochs,
+            "seconds": time.monotonic() - self.started,
+            "failure": result.reason if result.status == "failed" else "",
+            "done": True,
+        }
 
     def _leave(self) -> None:
         self.steps = None

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from lmsa_bench.download import bar
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.models import weights
 from lmsa_bench.tasks import arrow
@@ -80,12 +80,12 @@ def write(path: Path, files: Sequence[Item], cut: Cut, size: int, recipe: str) -
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(files), 3, size, size))
-        with ThreadPoolExecutor() as pool, tqdm(total=len(files), desc=path.name, unit="image", disable=None) as bar:
+        with ThreadPoolExecutor() as pool, bar(path.name, len(files), of_bytes=False) as advance:
             for first in range(0, len(files), BATCH):
                 part = files[first : first + BATCH]
                 for row, image in enumerate(pool.map(decoded, part), first):
                     pixels[row] = image
-                bar.update(len(part))
+                advance(len(part))
         arrow.write(path, torch.from_numpy(pixels), torch.tensor([label for _, label in files]), recipe)
     except OSError as error:
         raise UserError(f"cannot write {scratch}: {error.strerror or error}") from error

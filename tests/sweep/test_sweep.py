@@ -101,7 +101,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, data, capsys
     assert sweep.main(asked) == 0
     said = capsys.readouterr().out
     assert "0 of 10 trials are done, 10 to run" in said and "in training" in said
-    assert not list((tmp_path / "results" / "trials").iterdir())
+    assert not (tmp_path / "results").exists()
 
 
 BAD = {
