@@ -1,9 +1,12 @@
 """docker/: closed by default, without secrets in images or files, and with commands that the benchmark accepts."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import tomllib
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -27,19 +30,43 @@ DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 RAY_SERVICES = ("ray-head", "ray-worker", "sweep")
 
 
-def constraints() -> dict[str, str]:
-    lines = (DOCKER / "constraints.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if not line.startswith("#"))
+def locked() -> dict[str, str]:
+    """The version of each package in the image; every line has the hash of its file."""
+    found = {}
+    for name in ("requirements.txt", "torch.txt"):
+        header, *lines = (DOCKER / name).read_text().splitlines()
+        assert header.startswith("# By docker/lock.py")
+        for line in lines:
+            package = re.fullmatch(r"([a-z0-9-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
+            assert package, line
+            found[package[1]] = package[2]
+    return found
 
 
-def test_constraints_pin_the_projects_dependencies():
-    pinned = constraints()
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    for requirement in map(Requirement, dependencies):
-        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
-    assert {"flask-wtf", "psycopg2-binary"} <= set(pinned)  # of mlflow[auth], and for PostgreSQL
-    assert CLUSTER["rayVersion"] == pinned["ray"]
-    assert "-c constraints.txt" in DOCKERFILE
+def test_the_image_installs_what_the_project_asks_for_by_hash():
+    versions = locked()
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    servers = runpy.run_path(str(DOCKER / "lock.py"))["SERVERS"]
+    linux = {"python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux"}
+    linux |= {"platform_system": "Linux", "platform_machine": "x86_64", "implementation_name": "cpython"}
+    waiting, seen = [*asked, *servers], set[str]()
+    while waiting:
+        if (text := waiting.pop()) in seen:
+            continue
+        seen.add(text)
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        assert requirement.specifier.contains(versions[name], prereleases=True), text
+        with suppress(metadata.PackageNotFoundError):  # where it is not needed here
+            if metadata.version(name).partition("+")[0] == versions[name]:  # else it may ask for other packages
+                for needed in map(Requirement, metadata.requires(name) or ()):
+                    places = [linux | {"extra": extra} for extra in ("", *requirement.extras)]
+                    if needed.marker is None or any(needed.marker.evaluate(place) for place in places):
+                        needed.marker = None
+                        waiting.append(str(needed))
+    assert len({canonicalize_name(Requirement(text).name) for text in seen}) > len(asked)
+    assert CLUSTER["rayVersion"] == versions["ray"]
+    assert DOCKERFILE.count("--require-hashes") == 2 and "--no-build-isolation" in DOCKERFILE
 
 
 def test_the_image_does_not_run_as_root():
