@@ -16,8 +16,8 @@ class Bounded(HTTPAdapter):
 
     def send(self, request: PreparedRequest, stream: bool = False, *rest: Any, **options: Any) -> Response:
         """See HTTPAdapter."""
-        deadline = time.monotonic() + MOST_SECONDS
         response: Response = super().send(request, stream, *rest, **options)
+        deadline = time.monotonic() + MOST_SECONDS
         if not stream:  # else whoever asked reads it in parts
             content = bytearray()
             while part := response.raw.read1(PART, decode_content=True):

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raylets import free_ports
@@ -17,6 +19,7 @@ from lmsa_bench.results.tracking import ResultStore
 
 PLUGIN = Path(__file__).with_name("faulty.py")
 NAME = "suite.yaml"
+OUTPUT = "output"
 ONE = """
 suite: one
 tasks: [digits_flip]
@@ -39,14 +42,14 @@ class Sweep:
         self.journal = Journal(self.results, make=True)
         self.uri = f"sqlite:///{folder}/store.db"
 
-    def start(self, *more: str) -> subprocess.Popen:
-        """Starts the command in a new session; its output goes to the file `output` in the folder."""
+    def start(self, *more: str, output: str = OUTPUT) -> subprocess.Popen:
+        """Starts the command in a new session; its output goes to a file of that name in the folder."""
         arguments = [NAME, "--results", str(self.results), "--data", str(self.data), "--tracking-uri", self.uri, *more]
-        with open(self.folder / "output", "w") as output:
+        with open(self.folder / output, "w") as file:
             return subprocess.Popen(
                 [sys.executable, "-m", "lmsa_bench.sweep", *arguments],
                 cwd=self.folder,
-                stdout=output,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=os.environ | {"FAULTS": str(self.folder)},
@@ -58,7 +61,11 @@ class Sweep:
 
     @property
     def output(self) -> str:
-        return (self.folder / "output").read_text()
+        return self.said(OUTPUT)
+
+    def said(self, output: str) -> str:
+        """What the command that was started last with this name for its output has said."""
+        return (self.folder / output).read_text()
 
     def sync(self) -> subprocess.CompletedProcess:
         arguments = ["sync", "--results", str(self.results), "--tracking-uri", self.uri]
@@ -137,3 +144,17 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+@contextmanager
+def disk(folder: Path, options: str) -> Iterator[Path | None]:
+    """A file system of its own at this folder, in memory, with mount's options; None without the rights to mount."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -10,8 +10,9 @@ import time
 from contextlib import suppress
 
 import pytest
+from flaky import Flaky
 from hand_made import entry, write
-from sweeps import ONE, Sweep, ended
+from sweeps import ONE, Server, Sweep, disk, ended
 
 from lmsa_bench.errors import StoreUnavailable, UserError, exit_status
 from lmsa_bench.results.command import main as results_command
@@ -100,13 +101,10 @@ def test_a_watchdog_counts_anew_from_each_epoch(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 12 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a file system of its own takes root's rights")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with disk(tmp_path / "disk", "size=12m") as folder:
+        if folder is None:
+            pytest.skip("a file system of its own takes root's rights")
+        yield folder
 
 
 @pytest.mark.slow
@@ -241,6 +239,24 @@ def answering(request):
         yield f"http://127.0.0.1:{server.server_port}"
         stopped.set()
         server.shutdown()
+
+
+@pytest.mark.slow
+def test_a_network_where_every_third_call_fails_or_is_slow_loses_and_doubles_nothing(tmp_path):
+    journal, server = Journal(tmp_path / "results", make=True), Server(tmp_path)
+    for seed in range(40):
+        write(journal, entry("t", "m", {"lr": 0.1}, seed, [0.5, 0.6]))
+    server.start()
+    network = Flaky(server.port, seconds=0.5)
+    network.bad, store = True, ResultStore(network.uri)
+    try:
+        assert store.publish(journal, "suite") == 40
+        assert store.deduplicate() > 0  # runs of calls whose answers were lost, and which were made again
+        assert store.settle(journal, "suite") == 0
+        assert len(list(store._runs())) == 1 + 40 and store.table().equals(journal.table())
+    finally:
+        network.shutdown()
+        server.kill()
 
 
 @pytest.mark.parametrize("answering", ANSWERS.values(), ids=ANSWERS, indirect=True)
