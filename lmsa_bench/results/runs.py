@@ -24,20 +24,19 @@ def show(
     suite_run: str,
     runs: "Callable[[str], Iterable[Run]]",
 ) -> None:
-    """Puts a suite's overview on its run, on a run for each method, and on the experiment's page.
+    """Puts a suite's overview on its run, which ends, on a run for each method, and on the experiment's page.
 
     ``runs`` lists those that a filter of MLflow's matches.
     """
-    _log(client, suite_run, found.metrics())
+    _log(client, client.get_run(suite_run), found.metrics())
     client.set_tag(suite_run, NOTE, found.description[:TAG_LENGTH])
     known = by_tag(runs(overview.matching(found.suite)), overview.METHOD_KEY)
     for method in found.methods:
         key = overview.method_key(found.suite, method.name)
         tags = {overview.METHOD_KEY: key, "lmsa.suite": found.suite}  # no parent's: its children are not listed
         run = next(iter(known.pop(key, [])), None)
-        run_id = named(run or client.create_run(experiment, tags=tags, run_name=f"{method.name} ({found.suite})"))
-        _log(client, run_id, method.metrics())
-        client.set_terminated(run_id)
+        run = run or client.create_run(experiment, tags=tags, run_name=f"{method.name} ({found.suite})")
+        _log(client, run, method.metrics())
     for run in (run for several in known.values() for run in several):  # of a row that the suite no longer has
         client.delete_run(run.info.run_id)
     notes = [run.data.tags.get(NOTE, "") for run in runs(f"tags.`{SUITE_KEY}` != ''")]
@@ -45,14 +44,16 @@ def show(
     client.set_experiment_tag(experiment, overview.VIEW + overview.view_key(found.suite), found.view())
 
 
-def _log(client: "MlflowClient", run_id: str, values: Iterable[tuple[str, float, int]]) -> None:
-    """Logs metrics as of now; of each step MLflow shows the latest value."""
+def _log(client: "MlflowClient", run: "Run", values: Iterable[tuple[str, float, int]]) -> None:
+    """Logs metrics as of now and ends the run; of each step MLflow shows the latest value."""
     from mlflow.entities import Metric
 
-    now = milliseconds(time.time())
+    run_id = named(run)
+    now = max(milliseconds(time.time()), (run.info.end_time or 0) + 1)  # also where the clock was put back
     metrics = [Metric(name, value, now, step) for name, value, step in values]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+    client.set_terminated(run_id, end_time=now)
 
 
 def named(run: "Run") -> str:

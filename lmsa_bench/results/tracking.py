@@ -126,9 +126,10 @@ class ResultStore:
         (client, experiment), run_id = self._connected(), self._suite_run(suite_name)
         for file in files:
             client.log_artifact(run_id, str(file))
-        if (found := overview.read(folder)) is not None:
+        if (found := overview.read(folder)) is None:
+            client.set_terminated(run_id)
+        else:
             show(client, experiment, found, run_id, self._runs)
-        client.set_terminated(run_id)
 
     def link(self, suite_name: str) -> str:
         """The page that lists the suite's methods, the best first: of the server, or of ``mlflow ui`` on this store."""

@@ -18,6 +18,7 @@ from lmsa_bench.report import command as report
 from lmsa_bench.report import write as summary
 from lmsa_bench.results import cursor
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.table import rows
 from lmsa_bench.results.tracking import ResultStore, default_uri
 
 PUBLISH = (
@@ -303,6 +304,18 @@ def test_summary_is_on_the_suites_run_and_each_method_has_one_of_its_own(journal
     summary.write(replace(analysed(suite.only(rows=["a"]), journal.table()), part=""), journal)
     opened.publish_summary(journal, suite.name)
     assert len(list(opened._runs())) == 4
+
+
+def test_a_summary_shows_its_last_figures_also_where_the_clock_was_put_back(journal, monkeypatch):
+    opened, shown = ResultStore(default_uri(journal.root)), []
+    for clock, accuracy in ((2e9, 0.25), (1e9, 0.5), (1e9 + 1, 0.75)):
+        monkeypatch.setattr("lmsa_bench.results.runs.time.time", lambda at=clock: at)
+        e = entry("t", "a", {}, 0, [0.5], accuracy)
+        summary.write(analysed(suite_of({"a": [e]}), rows([e])), journal, anew=True)
+        opened.publish_summary(journal, "hand_made", anew=True)
+        shown.append([run.data.metrics["t/a"] for run in opened._runs() if "lmsa.suite_key" in run.data.tags])
+        shown[-1] += [r.data.metrics["best_test_accuracy"] for r in opened._runs() if "lmsa.method_key" in r.data.tags]
+    assert shown == [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]]
 
 
 def test_the_same_report_from_the_folder_and_from_mlflow(journal, monkeypatch, capsys):
