@@ -1,10 +1,9 @@
 """All commands under one name:  lmsa-bench sweep|report|data|results …"""
 
-import importlib
 import sys
 from importlib.metadata import version
 
-from lmsa_bench.errors import UserError, exit_status, nearest
+from lmsa_bench.errors import UserError, exit_status, imported, nearest
 
 COMMANDS = {
     "sweep": "run a suite and print its ranked table",
@@ -32,7 +31,7 @@ def run() -> int:
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
     room, before = ("results", ["ui"]) if name == "ui" else (name, [])
-    status: int = importlib.import_module(f"lmsa_bench.{room}.command").main([*before, *sys.argv[2:]])
+    status: int = imported(f"lmsa_bench.{room}.command").main([*before, *sys.argv[2:]])
     return status
 
 

@@ -1,13 +1,17 @@
 """Errors for users, in one line: what was wrong, where, and what would be right."""
 
 import errno
+import os
 import re
+import signal
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parent
 DEPENDENCIES = ("torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "mlflow", "pydantic", "scipy", "sklearn")
@@ -19,6 +23,7 @@ DISK = {  # what a user does about a disk that fails
     errno.ESTALE: "mount the folder again",
 }
 LONGEST = 2000  # characters of a message
+INTERRUPTED = "interrupted: run the same command again to resume"
 
 
 class UserError(Exception):
@@ -103,5 +108,19 @@ def exit_status(main: Callable[[], int]) -> int:
         print(f"error: {one_line(error)}: {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
+
+
+def imported(command: str) -> Any:
+    """A command's module; Ctrl-C meanwhile ends the process at once, since libraries break where it meets an import."""
+
+    def stop(*_: object) -> None:
+        print(INTERRUPTED, file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        return import_module(command)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,12 +1,14 @@
 """Errors and stored text on their way to a terminal."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 from hand_made import entry, suite_of, write
 
 from lmsa_bench.analysis.build import report
-from lmsa_bench.errors import LONGEST, UserError, exit_status, in_one_line, one_line
+from lmsa_bench.errors import INTERRUPTED, LONGEST, UserError, exit_status, in_one_line, one_line
 from lmsa_bench.report.tables import render
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.trial.spec import canonical
@@ -46,3 +48,14 @@ def test_a_long_stored_text_is_not_printed_whole(tmp_path, capsys):
         assert told.count("\n") == 1 and len(told) < LONGEST + 300 and "provenance" in told
     with pytest.raises(UserError):
         journal.table()
+
+
+def test_ctrl_c_while_a_command_is_imported_is_one_line(tmp_path):
+    """As by a library that breaks where it is interrupted."""
+    interrupted = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    1 / 0\n"
+    (tmp_path / "command.py").write_text(interrupted)
+    run = (
+        "import sys; from lmsa_bench import errors as e; sys.exit(e.exit_status(lambda: e.imported('command').main()))"
+    )
+    done = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (130, f"{INTERRUPTED}\n")

@@ -2,8 +2,7 @@
 
 import sys
 
-from lmsa_bench.errors import exit_status
-from lmsa_bench.report.command import main
+from lmsa_bench.errors import exit_status, imported
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(exit_status(lambda: imported("lmsa_bench.report.command").main()))
