@@ -5,6 +5,7 @@ from lmsa_bench.control.gate import gate, gate_ahead, gate_by_means
 from lmsa_bench.control.gradient_criteria import auto_snr, batch_snr, fisher, gradient_length, rgn
 from lmsa_bench.control.lookahead import halving, one_epoch, one_step_ahead, steps_ahead
 from lmsa_bench.control.predicted_loss import predicted_loss
+from lmsa_bench.control.probes import probes
 from lmsa_bench.control.tangent import tangent
 from lmsa_bench.control.weight_criteria import outliers, spectrum
 from lmsa_bench.registry import Registry
@@ -22,6 +23,7 @@ CRITERIA.register(one_epoch)
 CRITERIA.register(one_step_ahead)
 CRITERIA.register(outliers)
 CRITERIA.register(predicted_loss)
+CRITERIA.register(probes)
 CRITERIA.register(rgn)
 CRITERIA.register(spectrum)
 CRITERIA.register(steps_ahead)

@@ -11,6 +11,7 @@ from lmsa_bench.control.criteria import NoBatches
 from lmsa_bench.control.evidence import Evidence
 from lmsa_bench.control.gate import cross_validated, features, gate, gate_ahead, nearest_mean, ridge
 from lmsa_bench.control.gradient_criteria import rgn
+from lmsa_bench.control.probes import RIDGE, left_out_accuracy, probes
 from lmsa_bench.control.tangent import left_out_error, tangent
 from lmsa_bench.control.trajectory import cross_entropy
 from lmsa_bench.control.updates import Adam
@@ -154,3 +155,29 @@ def test_the_tangent_kernel_of_a_linear_layer_is_that_of_its_inputs():
     residual = torch.nn.functional.one_hot(y) - model(x).detach().softmax(1)
     expected = left_out_error(3 * x @ x.T, residual)
     assert tangent()(model, [(x, y)]).values == [pytest.approx(expected, rel=1e-9)]
+
+
+def test_a_probe_leaves_each_sample_out():
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 4, generator=draw, dtype=torch.float64), torch.arange(30) % 3
+    x[:, 0] += y
+    rows, targets = x - x.mean(0), torch.nn.functional.one_hot(y).double()
+    targets, found = targets - targets.mean(0), []
+    penalty = RIDGE * rows.square().sum(1).mean()
+    for i in range(30):
+        others = torch.arange(30) != i
+        gram = rows[others].T @ rows[others] + penalty * torch.eye(4, dtype=torch.float64)
+        found.append((rows[i] @ torch.linalg.solve(gram, rows[others].T @ targets[others])).argmax() == y[i])
+    right = sum(map(bool, found))
+    assert left_out_accuracy(x, y) == pytest.approx(right / 30) and 10 < right < 30
+
+
+def test_probes_lead_to_the_deepest_layer_whose_input_still_tells_classes_apart():
+    model, batches = problem()
+    weight = model.tunable()[1].data
+    weight[:] = 0  # what the second layer passes on is the same for all samples
+    found = probes()(model, batches)
+    assert found.best == 0 and min(found.values[:2]) > 0.8 and found.values[2] < 0.5
+    weight[:] = torch.eye(5)  # it passes on what it is given, so the third is as good as the second, and deeper
+    _, second, third = probes()(model, batches).values
+    assert third - second == pytest.approx(1e-6)
