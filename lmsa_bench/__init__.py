@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lmsa_bench.library import Results, open_results, run
     from lmsa_bench.methods import METHODS, Method
     from lmsa_bench.models import MODELS, LayeredModel
-    from lmsa_bench.report import FIGURES
+    from lmsa_bench.report.figures import FIGURES
     from lmsa_bench.report.notebook import SuiteReport
     from lmsa_bench.suites.load import load as load_suite
     from lmsa_bench.suites.spec import Suite
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "CRITERIA": "lmsa_bench.control:CRITERIA",
-    "FIGURES": "lmsa_bench.report:FIGURES",
+    "FIGURES": "lmsa_bench.report.figures:FIGURES",
     "LayeredModel": "lmsa_bench.models:LayeredModel",
     "METHODS": "lmsa_bench.methods:METHODS",
     "MODELS": "lmsa_bench.models:MODELS",

@@ -1,9 +1,19 @@
-"""All commands under one name:  lmsa-bench sweep|report|data|results …"""
+"""All commands under one name:  lmsa-bench sweep|report|data|results …
 
+``eval "$(register-python-argcomplete lmsa-bench)"`` in a shell's start-up file completes them there.
+"""
+
+import argparse
+import os
 import sys
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
-from lmsa_bench.errors import UserError, exit_status, imported, nearest
+import argcomplete
+from argcomplete.completers import FilesCompleter
+
+from lmsa_bench.errors import UserError, exit_status, nearest, run_command
 
 COMMANDS = {
     "sweep": "run a suite and print its ranked table",
@@ -31,12 +41,32 @@ def run() -> int:
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}: {nearest(name, COMMANDS)}")
     room, before = ("results", ["ui"]) if name == "ui" else (name, [])
-    status: int = imported(f"lmsa_bench.{room}.command").main([*before, *sys.argv[2:]])
-    return status
+    return run_command(room, [*before, *sys.argv[2:]])
+
+
+def complete() -> None:
+    """Offers a shell what can follow, and ends the process."""
+    whole = argparse.ArgumentParser()
+    commands = whole.add_subparsers()
+    for name, text in COMMANDS.items():
+        own = [import_module(f"lmsa_bench.{name}.arguments").parser()] if name != "ui" else []
+        made = commands.add_parser(name, parents=own, add_help=not own, help=text)
+        for action in made._actions:
+            if action.dest == "suite":
+                action.completer = _suites  # type: ignore[attr-defined]  # argcomplete's own way
+    argcomplete.autocomplete(whole)
+
+
+def _suites(prefix: str, **_: object) -> list[str]:
+    """Our suites, and YAML files below the current folder."""
+    own = [path.stem for path in Path(__file__).with_name("tune_configs").glob("*.yaml")]
+    return [*own, *FilesCompleter(["yaml"])(prefix)]
 
 
 def main() -> int:
     """The console script; see errors.exit_status."""
+    if "_ARGCOMPLETE" in os.environ:
+        complete()
     return exit_status(run)
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -124,3 +124,10 @@ def imported(command: str) -> Any:
         return import_module(command)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def run_command(room: str, arguments: Sequence[str]) -> int:
+    """Runs a room's command; its arguments are looked at first, since what else it imports takes seconds."""
+    import_module(f"lmsa_bench.{room}.arguments").parser().parse_args(arguments)
+    status: int = imported(f"lmsa_bench.{room}.command").main(arguments)
+    return status

@@ -13,14 +13,15 @@ from lmsa_bench import local
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.codes import footnotes
 from lmsa_bench.analysis.grids import reached
+from lmsa_bench.data.arguments import DEFAULT_DATA
 from lmsa_bench.errors import UserError
 from lmsa_bench.models.weights import content_of
 from lmsa_bench.report import figures
 from lmsa_bench.report.notebook import SuiteReport
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
+from lmsa_bench.results.arguments import DEFAULT_RESULTS, Changed
+from lmsa_bench.results.journal import Journal, opened
 from lmsa_bench.results.table import Entry, frame, rows
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.outcomes import unpacked
 from lmsa_bench.trial.spec import Trial, TrialResult
@@ -92,7 +93,7 @@ def run(
     data: str | Path = DEFAULT_DATA,
     *,
     gpus: float | None = None,
-    changed: local.Changed = "refuse",
+    changed: Changed = "refuse",
 ) -> Results:
     """Runs what is missing of a suite, or a trial, in this process: what raises ends in its own traceback.
 

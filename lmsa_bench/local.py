@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from lmsa_bench.analysis import codes
 from lmsa_bench.errors import UserError, in_one_line, one_line
 from lmsa_bench.models.weights import content_of
+from lmsa_bench.results.arguments import Changed
 from lmsa_bench.results.journal import ERROR, Journal
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
@@ -29,8 +30,6 @@ from lmsa_bench.trial.provenance import of_machine
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.shared import Shared
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value, canonical
-
-Changed = Literal["refuse", "rerun", "keep"]  # what becomes of finished trials whose code has changed
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lmsa_bench.suites import load as suite
-from lmsa_bench.sweep.command import parse
+from lmsa_bench.sweep.arguments import parser
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
@@ -202,6 +202,6 @@ def sweeps() -> list[list[str]]:
 def test_commands(words):
     start = words.index("lmsa_bench.sweep")
     assert words[start - 2 : start] == ["python", "-m"]
-    options = parse(words[start + 1 :])
+    options = parser().parse_args(words[start + 1 :])
     assert suite.load(options.suite, options.seeds).trials
     assert (str(options.results), str(options.data)) == ("/shared/results", "/shared/data")

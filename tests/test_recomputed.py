@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 import lmsa_bench as lb
-from lmsa_bench.report import FIGURES
+from lmsa_bench.report.figures import FIGURES
 from lmsa_bench.seeding import generator
 from lmsa_bench.sources import SourceModel
 from lmsa_bench.trial.names import task_of

@@ -1,13 +1,44 @@
 """Values as text, wherever they are shown."""
 
+import re
+import textwrap
 from collections.abc import Sequence
 
+WIDTH = 120  # of a line, in characters
+GLUE = "\N{NO-BREAK SPACE}"  # where a cell must not be broken: anywhere but after a comma
 
-def aligned(table: list[list[str]]) -> list[str]:
-    """Rows of text in columns, a rule below the first."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in table]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+def aligned(table: Sequence[Sequence[str]], keys: int = 1) -> list[str]:
+    """Rows of text in columns, a rule below the first, at most WIDTH wide.
+
+    Where it would be wider, cells are broken after their commas, and titles at their spaces; where that is not enough,
+    tables of some of the columns follow each other, each with the first ``keys`` columns.
+    """
+    glued = [list(table[0]), *([re.sub("(?<!,) ", GLUE, text) for text in row] for row in table[1:])]
+    columns = list(zip(*glued, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    least = [max(len(word) for text in column for word in text.split(" ")) for column in columns]
+    while _total(widths) > WIDTH and widths > least:
+        able = [i for i, width in enumerate(widths) if width > least[i]]
+        widths[max(able, key=lambda i: widths[i])] -= 1
+    some = len(widths)
+    while _total(widths[:some]) > WIDTH and some > keys + 1:
+        some -= 1
+    if some < len(widths):
+        first, rest = [row[:some] for row in table], [[*row[:keys], *row[some:]] for row in table]
+        return [*aligned(first, keys), "", *aligned(rest, keys)]
+    lines = []
+    for row in [*glued[:1], ["-" * width for width in widths], *glued[1:]]:
+        cells = [textwrap.wrap(text, width, break_on_hyphens=False) for text, width in zip(row, widths, strict=True)]
+        for number in range(max(1, *map(len, cells))):
+            parts = [cell[number] if number < len(cell) else "" for cell in cells]
+            shown = "  ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True))
+            lines.append(shown.replace(GLUE, " "))
+    return lines
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def seeds_text(counts: Sequence[int]) -> str:

@@ -3,7 +3,6 @@
 Each row is measured once a round, and its value is the median over the rounds, with the smallest and the largest.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -16,23 +15,12 @@ import torch
 
 from lmsa_bench import local
 from lmsa_bench.atomic import write_whole
+from lmsa_bench.bench.arguments import parser
 from lmsa_bench.bench.rows import ROWS
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.sources import SourceModel
 from lmsa_bench.suites.load import load
-from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial.names import task_of
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; argparse ends the program with status 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.bench", description=__doc__)
-    add = parser.add_argument
-    add("rows", nargs="*", help=f"rows to measure: {', '.join(ROWS)} (default: all)")
-    add("--rounds", type=int, default=3, help="how often each is measured (default: %(default)s)")
-    add("--data", type=Path, default=Path(DEFAULT_DATA), help="data and source models (default: %(default)s)")
-    add("--out", type=Path, help="write all values to this JSON file too")
-    return parser.parse_args(arguments)
 
 
 def make_ready(suites: Sequence[str], data: Path) -> None:
@@ -48,7 +36,7 @@ def make_ready(suites: Sequence[str], data: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status is 0, or 2 after a user's error."""
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
     for name in options.rows:
         if name not in ROWS:
             raise UserError(f"unknown row {name!r}: {nearest(name, ROWS)}")

@@ -1,6 +1,5 @@
 """Packs a suite's results into one archive, or verifies one:  python -m lmsa_bench.bundle quickstart"""
 
-import argparse
 import json
 import math
 import random
@@ -14,11 +13,11 @@ from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.bundle.archive import Unpacked, pack, unpacked
+from lmsa_bench.bundle.arguments import parser
 from lmsa_bench.errors import UserError
 from lmsa_bench.report.tables import render
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
+from lmsa_bench.results.journal import Journal, opened
 from lmsa_bench.suites.load import load
-from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial.outcomes import unpacked as bits
 from lmsa_bench.trial.provenance import of_machine
 from lmsa_bench.trial.spec import Trial
@@ -38,7 +37,7 @@ class Rerun(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status is 0, or 1 where reruns are off, 2 after a user's error (see errors.exit_status)."""
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
     if options.verify is not None:
         return verify(options.verify, options.rerun, options.data.absolute(), options.lot)
     suite = load(options.suite, options.seeds)
@@ -47,28 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = pack(suite, options.seeds, opened(options.results, options.storage), output)
     print(f"{output}: {count} trials; verify it with: python -m lmsa_bench.bundle --verify {output}")
     return 0
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; argparse ends the program with status 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.bundle", description=__doc__)
-    add = parser.add_argument
-    add("suite", nargs="?", default="quickstart", help="a suite's name or YAML file (default: quickstart)")
-    add("--seeds", type=int, metavar="N", help="the first N seeds, as given to the sweep (default: the suite's)")
-    add("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (default: %(default)s)")
-    add("--storage", metavar="URI", help="the sweep's storage")
-    add("--output", type=Path, metavar="FILE", help="the archive (default: SUITE.bundle.zip)")
-    add("--verify", type=Path, metavar="FILE", help="verify this archive: checksums, every number of its table, reruns")
-    add(
-        "--rerun",
-        type=int,
-        metavar="K",
-        default=3,
-        help="trials that --verify runs again, by lot (default: %(default)s)",
-    )
-    add("--lot", type=int, metavar="N", help="the seed of that lot (default: another one each time)")
-    add("--data", type=Path, default=Path(DEFAULT_DATA), help="data for reruns (default: %(default)s)")
-    return parser.parse_args(arguments)
 
 
 def verify(path: Path, count: int, data: Path, lot: int | None) -> int:

@@ -1,6 +1,5 @@
 """List, fetch, verify and prepare the published data sets in a data root."""
 
-import argparse
 import os
 import tarfile
 import tempfile
@@ -9,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lmsa_bench import download
+from lmsa_bench.data.arguments import parser
 from lmsa_bench.errors import UserError, nearest, one_line
 from lmsa_bench.tasks import cifar, fashion, imagenet
 from lmsa_bench.tasks.published import (
     COMMON19,
     CORRUPTIONS_3D,
     DATA_SETS,
-    DEFAULT_DATA,
     IMAGENET_3DCC,
     IMAGENET_C,
     Archive,
@@ -157,38 +156,9 @@ def verify(data: DataSet, root: Path) -> Iterator[str]:
         raise UserError(f"{data.name}: {len(failed)} files are missing or wrong: {data.get()}")
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parses the command line; argparse exits with 2 if it is invalid."""
-    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.data", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("list", "show which data sets are present or missing"),
-        ("fetch", "download and unpack a data set; run again to resume an interrupted download"),
-        ("verify", "compare the files with the published checksums"),
-        ("prepare", "write the Arrow files that the tasks read"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "--data", type=Path, default=Path(DEFAULT_DATA), help="the data root (default: %(default)s)"
-        )
-        if name != "list":
-            command.add_argument("name", help=f"one of {', '.join(DATA_SETS)}")
-        if name in ("fetch", "prepare"):
-            command.add_argument("--no-verify", action="store_true", help="accept re-encoded copies; results say so")
-        if name == "fetch":
-            command.add_argument("files", nargs="*", help="only these archives (default: those that tasks read)")
-            command.add_argument("--url", default="", help="a mirror: the URL of a folder with the archives")
-        if name == "prepare":
-            command.add_argument(
-                "--corruptions", nargs="+", default=[], help="only these (default: all that are present)"
-            )
-            command.add_argument("--severity", type=int, default=5, choices=range(1, 6), help="(default: %(default)s)")
-    return parser.parse_args(arguments)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns exit status 0; raises UserError."""
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
     root = options.data.absolute()
     if options.command == "list":
         print("\n".join(listing(root)))

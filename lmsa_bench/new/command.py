@@ -1,18 +1,13 @@
 """Writes the skeleton of a method, a task or a suite of your own:  lmsa-bench new method NAME"""
 
-import argparse
 import keyword
 from collections.abc import Sequence
 from pathlib import Path
 
 from lmsa_bench.errors import UserError
+from lmsa_bench.new.arguments import FILES, parser
 
 SKELETONS = Path(__file__).with_name("skeletons")
-FILES = {  # of each kind: the file that is written, by its skeleton
-    "method": {"method.py.txt": "{}.py", "method.yaml.txt": "{}.yaml", "method_test.py.txt": "test_{}.py"},
-    "task": {"task.py.txt": "{}.py", "task.yaml.txt": "{}.yaml", "task_test.py.txt": "test_{}.py"},
-    "suite": {"suite.yaml.txt": "{}.yaml"},
-}
 
 
 def write(kind: str, name: str, folder: Path) -> list[Path]:
@@ -34,11 +29,7 @@ def write(kind: str, name: str, folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status is 0, or 2 after a user's error (see errors.exit_status)."""
-    parser = argparse.ArgumentParser(prog="lmsa-bench new", description=__doc__)
-    parser.add_argument("kind", choices=FILES, help="what to write")
-    parser.add_argument("name", metavar="NAME", help="its name, in snake_case")
-    parser.add_argument("--folder", type=Path, default=Path(), help="where to write it (default: here)")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     for path in write(options.kind, options.name, options.folder):
         print(path)
     suite = options.folder / f"{options.name}.yaml"

@@ -2,7 +2,7 @@
 
 import sys
 
-from lmsa_bench.errors import exit_status, imported
+from lmsa_bench.errors import exit_status, run_command
 
 if __name__ == "__main__":
-    sys.exit(exit_status(lambda: imported("lmsa_bench.report.command").main()))
+    sys.exit(exit_status(lambda: run_command("report", sys.argv[1:])))

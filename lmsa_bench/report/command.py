@@ -1,6 +1,5 @@
 """A suite's ranked table, and its figures:  python -m lmsa_bench.report quickstart"""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,32 +9,17 @@ import pyarrow as pa
 from lmsa_bench.analysis.build import PAPER_TASKS, paper, report
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import figures
-from lmsa_bench.report.tables import FORMATS, render
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal
+from lmsa_bench.report.arguments import parser
+from lmsa_bench.report.tables import render
+from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.table import SCHEMA
 from lmsa_bench.results.tracking import ResultStore
 from lmsa_bench.suites.spec import Suite
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; argparse ends the program with status 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.report", description=__doc__)
-    add = parser.add_argument
-    add("suite", nargs="?", default="quickstart", help="a suite's name or YAML file (quickstart)")
-    add("--seeds", type=int, metavar="N", help="the first N seeds, as given to the sweep (default: the suite's)")
-    add("--format", choices=FORMATS, default="table")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
-    source.add_argument("--tracking-uri", help="read from this MLflow store in place of a folder")
-    source.add_argument("--paper", action="store_true", help="rank the paper's own Table 1; needs no results")
-    add("--figures", type=Path, metavar="DIR", help="draw the figures there, as PNG and PDF")
-    add("--output", type=Path, metavar="FILE", help="write the table there, not to the terminal")
-    return parser.parse_args(arguments)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status is 0, or 2 after a user's error (see errors.exit_status)."""
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
     if options.format == "parquet" and options.output is None:
         raise UserError("--format parquet: is binary; name a file with --output")
     if options.paper:

@@ -10,16 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmsa_bench.analysis.report import Report
-from lmsa_bench.analysis.text import aligned
+from lmsa_bench.analysis.text import WIDTH, aligned
 from lmsa_bench.errors import UserError, printable
 from lmsa_bench.report import answer
+from lmsa_bench.report.arguments import FORMATS
 from lmsa_bench.report.cells import most_frequent, percent, remarks, selected, statistic_lines
 from lmsa_bench.report.document import BUDGET, document
 from lmsa_bench.report.markdown import markdown
 from lmsa_bench.report.page import page
 
-FORMATS = ("table", "json", "csv", "latex", "markdown", "html", "parquet")
-WIDTH = 120  # of a line of sentences, in characters
 
 
 def render(report: Report, form: str) -> bytes:
@@ -45,13 +44,14 @@ def _text(report: Report) -> str:
     lines = _table_lines(report) if report.rows else [report.title]
     for section in report.sections:
         lines += ["", *section.lines]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    fitting = [textwrap.fill(line, WIDTH, break_on_hyphens=False) if len(line) > WIDTH else line for line in lines]
+    return "\n".join(line.rstrip() for line in fitting) + "\n"
 
 
 def _table_lines(report: Report) -> list[str]:
     ranks = report.statistics.average_ranks
     best = {task: report.best(task) for task in report.tasks}
-    lines = [report.title, "", *(textwrap.fill(sentence, WIDTH) for sentence in report.headline)]
+    lines = [report.title, "", *report.headline]
     lines += [""] * bool(report.headline)
     lines += aligned(
         [["method", *report.tasks, "average rank"]]
@@ -102,7 +102,7 @@ def _table_lines(report: Report) -> list[str]:
         )
     if any(cell.variants for cell in report.cells.values()):
         lines += ["", "Each variant's own test accuracy in %", ""]
-        lines += aligned(_variant_table(report))
+        lines += aligned(_variant_table(report), keys=2)
     return lines
 
 

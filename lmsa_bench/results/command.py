@@ -1,12 +1,11 @@
 """Brings an MLflow store up to date with a results folder:  python -m lmsa_bench.results sync"""
 
-import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 from lmsa_bench.errors import StoreUnavailable, UserError
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
+from lmsa_bench.results.arguments import parser
+from lmsa_bench.results.journal import Journal, opened
 from lmsa_bench.results.tracking import UI, ResultStore, chosen_uri
 
 OTHERS = "others"  # the suite, in MLflow, of trials that belong to no known suite
@@ -44,16 +43,7 @@ def ui(journal: Journal, store: ResultStore, port: int) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit status is 0, or 2 where the store or the folder cannot be used (see errors.exit_status)."""
-    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.results", description=__doc__)
-    commands = parser.add_subparsers(required=True, dest="command")
-    for name, text in {"sync": __doc__, "ui": ui.__doc__}.items():
-        add = commands.add_parser(name, help=text, description=text).add_argument
-        add("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the sweep's folder (%(default)s)")
-        add("--storage", metavar="URI", help="the sweep's storage")
-        add("--tracking-uri", help="MLflow store ($MLFLOW_TRACKING_URI, else the results folder's own)")
-        if name == "ui":
-            add("--port", type=int, default=5000, help="where to serve (%(default)s)")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     journal = opened(options.results, options.storage)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     if options.command == "ui":

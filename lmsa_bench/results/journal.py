@@ -34,7 +34,6 @@ OUTCOMES, MARGINS = "outcomes.bin", "margins.bin"  # see trial.outcomes
 FILES = ("trial.json", "records.jsonl", ERROR, OUTCOMES, MARGINS, "result.json", "checkpoint.pt")
 # All that is pulled from an object store, whose names could lead anywhere.
 PULLED = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json|code/\w+\.json", re.ASCII)
-DEFAULT_RESULTS = "results"  # in the current folder
 
 T = TypeVar("T", Trial, TrialResult)
 

@@ -1,6 +1,5 @@
 """Runs a suite's trials on Ray, and prints its ranked table:  python -m lmsa_bench.sweep [SUITE]"""
 
-import argparse
 import importlib
 import shlex
 import threading
@@ -9,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
 
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
@@ -21,15 +19,15 @@ from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.local import Failure, Place
 from lmsa_bench.report import figures, tables
 from lmsa_bench.report.write import write
-from lmsa_bench.results.journal import DEFAULT_RESULTS, Journal, opened
+from lmsa_bench.results.journal import Journal, opened
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import plan, start
+from lmsa_bench.sweep.arguments import parser
 from lmsa_bench.sweep.progress import MOST_FAILURES, Progress, failed_line, in_order
 from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.until import Steps, run_in_steps
-from lmsa_bench.tasks.published import DEFAULT_DATA
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial, TrialResult
@@ -197,40 +195,6 @@ def show_plan(suite: Suite, results: Path, storage: str | None, data: Path, slot
         print("\n".join(plan.describe(now, journal, pending, data, slots)))
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; argparse ends the program with status 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m lmsa_bench.sweep", description=__doc__)
-    add = parser.add_argument
-    add("suite", nargs="?", default="quickstart", help="a suite of tune_configs/ or a YAML file (default: quickstart)")
-    add("--results", type=Path, default=Path(DEFAULT_RESULTS), help="the results folder (default: %(default)s)")
-    add("--storage", metavar="URI", help="keep results in an object store too, such as s3://BUCKET/FOLDER")
-    add("--data", type=Path, default=Path(DEFAULT_DATA), help="data and source models (default: %(default)s)")
-    add("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else a SQLite file in the results folder)")
-    add("--only", default="", metavar="KEY=VALUE,…", help="a part: task=NAME and method=NAME, each as often as needed")
-    add("--seeds", type=int, metavar="N", help="the first N seeds in place of the suite's")
-    add("--until", choices=["decided"], help="add replications, from --seeds on, only where a verdict can still change")
-    add("--margin", type=float, metavar="POINTS", help="differences below it count as equal (default: the suite's)")
-    add("--most", type=int, metavar="N", default=20, help="replications that --until adds up to (default: %(default)s)")
-    add("--dry-run", action="store_true", help="print the plan and an estimate of time, and run nothing")
-    add(
-        "--changed",
-        choices=get_args(local.Changed),
-        default="refuse",
-        help="finished trials whose code has changed: an error (default), run anew, or kept with a footnote",
-    )
-    add("--local", action="store_true", help="run in this process, without Ray: an error ends in its traceback")
-    add("--asha", action="store_true", help="stop unpromising trials early: not comparable with a full grid")
-    add("--address", help="a Ray cluster's address (default: $RAY_ADDRESS, else a Ray of this machine)")
-    add("--cpus", type=int, help="CPUs of a local Ray (default: all)")
-    add("--plain", action="store_true", help="progress in plain lines, also on a terminal")
-    options = parser.parse_args(arguments)
-    if options.until and options.asha:
-        parser.error("--asha stops trials early, and --until decides by whole ones")
-    if options.local and (options.address or options.asha or options.cpus):
-        parser.error("--local runs in this process, where --address, --asha and --cpus mean nothing")
-    return options
-
-
 def select(text: str) -> tuple[list[str], list[str]]:
     """The tasks and methods of an --only argument; raises UserError."""
     kept: dict[str, list[str]] = {"task": [], "method": []}
@@ -244,7 +208,11 @@ def select(text: str) -> tuple[list[str], list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status is 0, 1 where trials failed or are left, 2 after a user's error, or UNPUBLISHED."""
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
+    if options.until and options.asha:
+        raise UserError("--asha stops trials early, and --until decides by whole ones")
+    if options.local and (options.address or options.asha or options.cpus):
+        raise UserError("--local runs in this process, where --address, --asha and --cpus mean nothing")
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: expected at least 1")
     if options.margin is not None and not 0 <= options.margin <= 100:

@@ -7,8 +7,6 @@ from pathlib import Path
 from lmsa_bench.download import checksum
 from lmsa_bench.errors import UserError
 
-DEFAULT_DATA = "data"  # the data root, in the current folder
-
 
 @dataclass(frozen=True)
 class Archive:

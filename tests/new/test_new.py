@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from lmsa_bench.errors import UserError
-from lmsa_bench.new.command import FILES, main
+from lmsa_bench.new.arguments import FILES
+from lmsa_bench.new.command import main
 from lmsa_bench.suites.load import load
 
 

@@ -13,9 +13,10 @@ from lmsa_bench.analysis.build import paper, report
 from lmsa_bench.analysis.ranks import statistics
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import figures
+from lmsa_bench.report.arguments import FORMATS
 from lmsa_bench.report.command import main
 from lmsa_bench.report.document import named_layers
-from lmsa_bench.report.tables import FORMATS, render
+from lmsa_bench.report.tables import render
 from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suites
 
