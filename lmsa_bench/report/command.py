@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suite = load(options.suite, options.seeds)
         figures.check(suite)
         suite.refuse_missing_weights()
-        table = _table(options.results, options.tracking_uri, suite)
-        found = report(suite, table, footnotes(suite, table))
+        table, damaged = _table(options.results, options.tracking_uri, suite)
+        lost = [f"Left out: {damaged[trial.id]}." for trial in suite.trials if trial.id in damaged]
+        found = report(suite, table, [*footnotes(suite, table), *lost])
     text = render(found, options.format)
     if options.format == "table" and not options.paper and set(PAPER_TASKS) & set(found.tasks):
         text += b"\n" + render(paper(), "table")
@@ -48,12 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _table(results: Path, uri: str | None, suite: Suite) -> pa.Table:
+def _table(results: Path, uri: str | None, suite: Suite) -> tuple[pa.Table, dict[str, str]]:
+    """What there is, and by trial what is wrong with those whose files are damaged."""
     if not suite.trials:
-        return SCHEMA.empty_table()
+        return SCHEMA.empty_table(), {}
     if uri is not None:
-        return ResultStore(uri).table()
+        return ResultStore(uri).table(), {}
     journal = Journal(results)
     for line in journal.others():
         print(line, file=sys.stderr)
-    return journal.table()
+    return journal.readable()

@@ -262,6 +262,16 @@ class Journal:
         """All records as one table (see table.SCHEMA)."""
         return rows(self.entries())
 
+    def readable(self) -> tuple[pa.Table, dict[str, str]]:
+        """The table without the trials whose files are damaged, and by trial what is wrong with those."""
+        whole, damaged = list[Entry](), dict[str, str]()
+        for trial_id in self.ids():
+            try:
+                whole.append(self.entry(trial_id))
+            except UserError as error:
+                damaged[trial_id] = str(error)
+        return rows(whole), damaged
+
     def frame(self) -> "pd.DataFrame":
         """The table for a notebook, with a column for each hyper-parameter."""
         return frame(self.table())

@@ -63,6 +63,10 @@ class Progress:
             )
             self.live.start()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without the terminal: Tune keeps a copy of its callbacks on disk."""
+        return {name: value for name, value in vars(self).items() if name not in ("live", "spinner")}
+
     def now(self, doing: str) -> None:
         """Shows what happens, on a terminal."""
         self.doing = doing

@@ -117,6 +117,10 @@ def test_a_damaged_file_is_one_line(journal, name):
         (journal.folder(made.trial) / name).write_text(text)
         with pytest.raises(UserError, match=f"{made.trial.id}: cannot be read"):
             journal.table()
+        whole = entry("t", "m", {}, 1)
+        write(journal, whole)
+        table, damaged = journal.readable()
+        assert set(table["trial"].to_pylist()) == {whole.trial.id} and list(damaged) == [made.trial.id]
 
 
 def test_the_stamp_changes_with_the_records_and_the_result(journal):

@@ -1,6 +1,7 @@
 """What a sweep says of its progress."""
 
 import io
+import pickle
 
 import pytest
 from hand_made import entry
@@ -78,6 +79,7 @@ def test_a_terminal_shows_what_happens_and_the_table_so_far(now, monkeypatch):
     shown.add(some[0], seconds=1.0, accuracy=0.5)
     shown.add(some[1], seconds=1.0, accuracy=0.75)
     shown.add(some[2], failure="KeyError: 'momentum' (mine.py:8)")
+    assert pickle.loads(pickle.dumps(shown)).done == 3  # as Tune keeps it
     shown.close()
     view = terminal.getvalue()
     assert "2 at a time · 3 of 8 trials · 1 failed · 1 min 05 s" in view
