@@ -93,8 +93,7 @@ def ended(suite: Suite, journal: Journal, changed: Changed, offered: str) -> set
 
 def changed_trials(suite: Suite, journal: Journal, finished: Collection[str]) -> codes.Changed | None:
     """Those of a suite's finished trials that ran on other code than is here, or do not tell on which."""
-    results = [journal.result(trial.id) for trial in suite.trials if trial.id in finished]
-    recorded = {result.trial: str(result.provenance.get("trial_code", "")) for result in results if result is not None}
+    recorded = {end.trial: end.code for end in journal.ends() if end.trial in finished}
     return codes.changed(suite, recorded, journal.code)
 
 

@@ -1,9 +1,10 @@
 """The results folder: each trial's own folder is the truth, every file in it written in one piece."""
 
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.object_store import PATIENCE, Storage, is_uri
-from lmsa_bench.results import reading
-from lmsa_bench.results.table import Entry, frame, rows
+from lmsa_bench.results import index, reading
+from lmsa_bench.results.index import End, Index, ends_of
+from lmsa_bench.results.table import SCHEMA, Entry, frame
 from lmsa_bench.trial.outcomes import Outcomes
 from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, canonical
 
@@ -32,6 +34,7 @@ MARKER = "lmsa_bench.json"
 # epoch, and a checkpoint is removed once the result is there.
 OUTCOMES, MARGINS = "outcomes.bin", "margins.bin"  # see trial.outcomes
 FILES = ("trial.json", "records.jsonl", ERROR, OUTCOMES, MARGINS, "result.json", "checkpoint.pt")
+READ = ("trial.json", "records.jsonl", "result.json", OUTCOMES)  # what a trial's rows in the table are made of
 # All that is pulled from an object store, whose names could lead anywhere.
 PULLED = re.compile(rf"trials/\w+/({'|'.join(map(re.escape, FILES))})|suites/[\w.-]+\.json|code/\w+\.json", re.ASCII)
 
@@ -51,7 +54,7 @@ class Journal:
         self.suites_folder = root / "suites"
         self._protocols: dict[str, int] = {}  # by trial id
         self._codes: set[str] = set()  # that this process has written
-        self._parsed: dict[tuple[str, str], tuple[tuple[int, ...], Trial | TrialResult]] = {}  # of this version
+        self._index = Index(root / index.NAME)
         marker = root / MARKER
         try:
             if make:
@@ -193,32 +196,37 @@ class Journal:
 
     def ids(self) -> list[str]:
         """All trials of this protocol that ever started."""
-        return sorted(path.parent.name for path in self.trials.glob("*/trial.json") if self._is_current(path))
+        known = self._index.stamps()
+        return [name for name in self._started() if name in known or self._protocol(name) == PROTOCOL]
 
     def others(self) -> list[str]:
         """A line for each protocol but this version's that has ended trials in the folder, which are not used."""
-        found = Counter(
-            self._protocols[path.parent.name]
-            for path in self.trials.glob("*/trial.json")
-            if not self._is_current(path) and (path.parent / "result.json").exists()
-        )
+        ended = (name for name in self._started() if (self.trials / name / "result.json").exists())
+        found = Counter(map(self._protocol, set(ended).difference(self.ids())))
         return [
             f"{count} finished trial{'s' * (count > 1)} of protocol {protocol} {'are' if count > 1 else 'is'} in this "
             f"folder; this version runs protocol {PROTOCOL}"
             for protocol, count in sorted(found.items())
         ]
 
+    def ends(self) -> list[End]:
+        """How the trials ended that have."""
+        table, refused = self._current()
+        found = list(ends_of(table))
+        for name in refused:  # beside damaged records, say, a result may stand
+            if (result := self.result(name)) is not None:
+                found.append(End.of(self.trial(name), result))
+        return found
+
     def finished(self) -> set[str]:
         """The trials that have ended and need no further run: finished and diverged ones, not failed ones."""
-        paths = self.trials.glob("*/result.json")
-        ended = (self.result(path.parent.name) for path in paths if self._is_current(path.with_name("trial.json")))
-        return {result.trial for result in ended if result is not None and result.status != "failed"}
+        return {end.trial for end in self.ends() if end.status != "failed"}
 
     def records(self, trial_id: str) -> list[EpochRecord]:
         """The trial's epochs so far; raises UserError where they are damaged."""
         name = "records.jsonl"
         with self._damaged(trial_id):
-            return reading.records(self._lines(trial_id, name), trial_id, name)
+            return reading.records((self._bytes(trial_id, name) or b"").splitlines(), trial_id, name)
 
     def result(self, trial_id: str) -> TrialResult | None:
         """How a trial ended, None while it has not; raises UserError where that is damaged."""
@@ -243,13 +251,13 @@ class Journal:
         found = self._bytes(trial_id, MARGINS)
         return None if found is None else np.frombuffer(found, "<f2")
 
-    def stamp(self, trial_id: str) -> str:
-        """A text that changes whenever a trial's records or result do; nothing is read for it."""
-        found = []
-        for name in ("records.jsonl", "result.json"):
+    def stamp(self, trial_id: str, names: Sequence[str] = ("records.jsonl", "result.json")) -> str:
+        """A text that changes whenever a trial's records or result (these files) do; nothing is read for it."""
+        found, folder = [], f"{self.trials}/{trial_id}"
+        for name in names:
             try:
-                stat = (self.trials / trial_id / name).stat()
-                found.append(f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}")
+                stat = os.stat(f"{folder}/{name}")
+                found.append(f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_size}")
             except FileNotFoundError:
                 found.append("none")
         return " ".join(found)
@@ -260,7 +268,10 @@ class Journal:
 
     def table(self) -> pa.Table:
         """All records as one table (see table.SCHEMA)."""
-        return rows(self.entries())
+        table, refused = self._current()
+        for error in refused.values():
+            raise error
+        return table.select(SCHEMA.names).replace_schema_metadata(None)
 
     def readable(self) -> tuple[pa.Table, dict[str, str]]:
         """The table without the trials whose files are damaged, and by trial what is wrong with those."""
@@ -276,15 +287,23 @@ class Journal:
         """The table for a notebook, with a column for each hyper-parameter."""
         return frame(self.table())
 
-    def _is_current(self, path: Path) -> bool:
-        """Whether the trial of a `trial.json` is of this protocol; others have other ids, and other records."""
-        name = path.parent.name
+    def _current(self) -> tuple[pa.Table, dict[str, UserError]]:
+        """The index of the trials of this protocol, and why some cannot be read."""
+        return self._index.current({name: self.stamp(name, READ) for name in self.ids()}, self.entry)
+
+    def _started(self) -> list[str]:
+        """All trials that ever started, of any protocol."""
+        with os.scandir(self.trials) as folders:
+            return sorted(folder.name for folder in folders if os.path.exists(f"{folder.path}/trial.json"))
+
+    def _protocol(self, name: str) -> int:
+        """The protocol of a trial; those of others have other ids, and other records."""
         if name not in self._protocols:
             try:
-                self._protocols[name] = reading.protocol_of(path.read_bytes())
+                self._protocols[name] = reading.protocol_of((self.trials / name / "trial.json").read_bytes())
             except OSError:
-                return True
-        return self._protocols[name] == PROTOCOL
+                return PROTOCOL
+        return self._protocols[name]
 
     def _bytes(self, trial_id: str, name: str) -> bytes | None:
         try:
@@ -292,26 +311,16 @@ class Journal:
         except FileNotFoundError:
             return None
 
-    def _lines(self, trial_id: str, name: str) -> list[bytes]:
-        return (self._bytes(trial_id, name) or b"").splitlines()
-
     def _one(self, kind: type[T], trial_id: str, name: str) -> T | None:
-        """The only line of a trial's file, read once in each of its versions; None where there is no file."""
+        """The only line of a trial's file; None where there is no file."""
         with self._damaged(trial_id):
-            try:
-                stat = (self.trials / trial_id / name).stat()
-            except FileNotFoundError:
+            text = self._bytes(trial_id, name)
+            if text is None:
                 return None
-            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            known = self._parsed.get((trial_id, name))
-            if known is not None and known[0] == version and isinstance(known[1], kind):
-                return known[1]
-            lines = self._lines(trial_id, name)
+            lines = text.splitlines()
             if len(lines) != 1:
                 raise ValueError(f"{name} has {len(lines)} lines")
-            found = reading.parse(kind, lines[0], trial_id, name)
-            self._parsed[trial_id, name] = version, found
-            return found
+            return reading.parse(kind, lines[0], trial_id, name)
 
     @contextmanager
     def _writing(self, trial_id: str) -> Iterator[None]:

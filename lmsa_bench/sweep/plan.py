@@ -38,9 +38,9 @@ SMALL = 1_000_000  # parameters
 def seconds_seen(journal: Journal) -> dict[Kind, float]:
     """The mean training seconds of ended trials, for each kind."""
     seen = defaultdict(list)
-    for trial_id in journal.ids():
-        if (result := journal.result(trial_id)) is not None and result.status == "finished":
-            seen[kind(journal.trial(trial_id))].append(result.seconds)
+    for end in journal.ends():
+        if end.status == "finished":
+            seen[end.task, end.method, end.epochs].append(end.total_seconds)
     return {which: sum(seconds) / len(seconds) for which, seconds in seen.items()}
 
 

@@ -28,7 +28,7 @@ def of_process() -> dict[str, Value]:
         "machine": platform.machine(),
         "commit": _git("rev-parse", "HEAD") if tracked else os.environ.get("LMSA_COMMIT") or None,
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if tracked else None,
-        "code": _code(),
+        "code": code_of_package(),
     }
     for package in PACKAGES:
         try:
@@ -65,7 +65,8 @@ def _command() -> str:
     return " ".join([*program, *sys.argv[1:]])
 
 
-def _code() -> str:
+@cache
+def code_of_package() -> str:
     """A hash of this package's modules as they are, which also tells two changed checkouts of one commit apart."""
     here, digest = PACKAGE, hashlib.sha256()
     for path in sorted(here.rglob("*.py")):
