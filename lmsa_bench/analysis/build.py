@@ -19,9 +19,9 @@ from lmsa_bench.analysis.selection import Cell, cells, of_suite, origins
 from lmsa_bench.analysis.sequential import Standing
 from lmsa_bench.analysis.text import seeds_text
 from lmsa_bench.analysis.trials import histories
-from lmsa_bench.analysis.verdicts import Verdicts, of_means, verdicts
+from lmsa_bench.analysis.verdicts import of_means, verdicts
 from lmsa_bench.errors import UserError
-from lmsa_bench.suites.spec import Row, Suite
+from lmsa_bench.suites.spec import Suite
 
 PAPER_TASKS = ("cifar10_c", "cifar_flip", "living17", "imagenet_c")
 PAPER = {  # Table 1, test accuracy in %
@@ -70,7 +70,10 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
     )
     by_seed = {key: cell.accuracies for key, cell in found.items() if key[0] in ranked and not cell.diverged}
     best = next(iter(over_tasks.average_ranks), "")
-    judged = _verdicts(suite, table, [row for row in suite.rows if row.name in ranked], standing)
+    facts = origins(of_suite(suite, table))
+    shared = {origin.get("source_seed") is None for origin in facts.values()} == {True}
+    compared = replications(suite, table, [row for row in suite.rows if row.name in ranked])
+    judged = verdicts(suite, compared, _shifts(suite), shared, standing)  # of one source model where all share it
     n = seeds_text([cell.n for cell in found.values() if cell.n])
     return Report(
         suite.name,
@@ -89,15 +92,9 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         budgets=tuple(one for one in budgets(suite, table) if one.row in rows),
         sections=_sections(suite, measures),
         part=suite.part,
-        notes=(*footnotes, *notes(suite, found.values(), origins(of_suite(suite, table)))),
+        notes=(*footnotes, *notes(suite, found.values(), facts)),
         histories=histories(replace(suite, trials=suite.needed), table),
     )
-
-
-def _verdicts(suite: Suite, table: pa.Table, rows: Sequence[Row], standing: Standing | None) -> Verdicts:
-    """Judges the ranked rows; intervals speak of one source model where all seeds share it."""
-    shared = {origin.get("source_seed") is None for origin in origins(of_suite(suite, table)).values()}
-    return verdicts(suite, replications(suite, table, rows), _shifts(suite), shared == {True}, standing)
 
 
 def _shifts(suite: Suite) -> dict[str, str]:

@@ -16,6 +16,12 @@ from lmsa_bench.trial.spec import Trial
 if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
 
+COLUMNS = (
+    *("trial", "epoch", "val_accuracy", "val_loss", "test_accuracy", "flops", "seconds", "layers"),
+    *("step_losses", "accuracy_steps", "step_accuracies"),
+    *("best_epoch", "final_train_loss", "selection_flops", "scores"),
+)
+
 Place = tuple[str, int]  # a variant and a seed of one task
 
 
@@ -165,7 +171,7 @@ def measure(suite: "Suite", table: pa.Table) -> Measures:
     table = table.filter(pc.is_in(table["trial"], value_set=wanted))
     ends, trials = outcomes(table), {trial.id: trial for trial in suite.trials}
     epochs = defaultdict(list)
-    for row in table.drop_columns(["provenance"]).to_pylist():
+    for row in table.select(COLUMNS).to_pylist():
         epochs[row["trial"]].append(row)
     finished = {trial: rows for trial, rows in epochs.items() if ends[trial].status == "finished"}
     return Measures(suite, ends, {trial: _measured(trials[trial], rows) for trial, rows in finished.items()})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -165,25 +166,23 @@ def refuse_mixtures(table: pa.Table) -> None:
 
 def outcomes(table: pa.Table) -> dict[str, End]:
     """Each trial by validation; its best epoch is the one with the smallest EpochRecord.stopping_key."""
-    validation = table.drop_columns([name for name in table.column_names if name.startswith("test_")])
-    epochs = defaultdict(list)
-    for row in validation.to_pylist():
-        epochs[row["trial"]].append(row)
+    order = [("trial", "ascending"), ("val_accuracy", "descending"), ("val_loss", "ascending"), ("epoch", "ascending")]
+    rows = table.select(["trial", "status", "reason", "best_epoch", *End._fields[2:]]).sort_by(order)  # null comes last
+    names = rows["trial"].to_numpy()
+    best = rows.filter(pa.array(np.concatenate([[True], names[1:] != names[:-1]])[: len(names)]))
     ends = {}
-    for trial, rows in epochs.items():
-        status, reason, named = rows[0]["status"], rows[0]["reason"], rows[0]["best_epoch"]
-        remarks = tuple(rows[0]["remarks"] or ())
+    for row in best.to_pylist():
+        trial, status, remarks = row["trial"], row["status"], tuple(row["remarks"] or ())
         if status != "finished":
-            ends[trial] = End(status, reason or "", None, math.nan, math.nan, (), remarks)
-            continue
-        recorded = [row for row in rows if row["epoch"] is not None]
-        best = min(recorded, key=lambda row: (-row["val_accuracy"], row["val_loss"], row["epoch"]), default=None)
-        if best is None or best["epoch"] != named:
+            ends[trial] = End(status, row["reason"] or "", None, math.nan, math.nan, (), remarks)
+        elif row["epoch"] is None or row["epoch"] != row["best_epoch"]:
             raise UserError(
-                f"trial {trial}: its result names epoch {named} as the best by validation, its records do not: "
-                "its folder was changed; remove it and run the suite again"
+                f"trial {trial}: its result names epoch {row['best_epoch']} as the best by validation, its records do "
+                "not: its folder was changed; remove it and run the suite again"
             )
-        ends[trial] = End(status, "", named, best["val_accuracy"], best["val_loss"], tuple(best["layers"]), remarks)
+        else:
+            layers = tuple(row["layers"])
+            ends[trial] = End(status, "", row["epoch"], row["val_accuracy"], row["val_loss"], layers, remarks)
     return ends
 
 

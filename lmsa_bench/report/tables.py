@@ -20,7 +20,6 @@ from lmsa_bench.report.markdown import markdown
 from lmsa_bench.report.page import page
 
 
-
 def render(report: Report, form: str) -> bytes:
     """The report in one of FORMATS."""
     if form == "parquet":
