@@ -26,7 +26,8 @@ sources: one
 epochs: 2
 curves: true
 figures:
-  [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory, atlas, regret_cost]
+  [accuracies, critical_difference, layers, criteria, fidelity, curves, ablation, rho, theory, atlas, regret_cost,
+   costs, forgetting]
 rows:
   no_adaptation: {ranked: false}
   full: {grid: {lr: [1e-2, 1e-3]}}
@@ -359,6 +360,30 @@ def regret_cost(figure, grids, chosen, truths, **_):
     assert list(box.lines[0].get_xdata()) == pytest.approx([fmean(costs)])
 
 
+def costs(figure, chosen, means, **_):
+    def spent(result):
+        return result["flops"] + result["selection_flops"] + result["state_flops"]
+
+    front(figure, chosen, means, spent)
+
+
+def forgetting(figure, chosen, means, **_):
+    def lost(result):
+        return 100 * (result["provenance"]["source_accuracy"] - result["source_accuracy"])
+
+    front(figure, chosen, means, lost)
+
+
+def front(figure, chosen, means, cost):
+    for panel, task in zip(figure.axes, ("digits_c", "digits_flip"), strict=True):
+        for line in panel.lines[1:]:
+            row = line.get_label()
+            parts = [by_seed.values() for _, by_seed in chosen[row, task].values()]
+            expected = fmean(cost(result) for part in parts for _, _, result in part)
+            assert list(line.get_xdata()) == pytest.approx([expected])
+            assert list(line.get_ydata()) == pytest.approx([100 * fmean(means[row, task].values())])
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_shows_what_the_files_say(name, figures, grids, chosen, means, truths):
     checks = [
@@ -373,6 +398,8 @@ def test_a_figure_shows_what_the_files_say(name, figures, grids, chosen, means, 
         theory,
         atlas,
         regret_cost,
+        costs,
+        forgetting,
     ]
     check = {check.__name__: check for check in checks}[name]  # a new figure needs one
     check(figures[name], grids=grids, chosen=chosen, means=means, truths=truths)

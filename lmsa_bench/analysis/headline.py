@@ -1,4 +1,4 @@
-"""A suite's answer in two or three sentences, made of its verdicts and of nothing else."""
+"""A suite's answer in a few sentences, made of its verdicts and of nothing else."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ from lmsa_bench.analysis.ranks import p_value
 from lmsa_bench.analysis.text import points
 from lmsa_bench.analysis.verdicts import TaskVerdict, Verdicts
 
-MOST_NAMED = 4  # rows of a best group; of a larger one it is told who is not in it
+MOST_NAMED = 4  # rows of a best group; of a larger one, the sentence names those that are not in it
+WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def headline(found: Verdicts) -> tuple[str, ...]:
@@ -16,65 +17,70 @@ def headline(found: Verdicts) -> tuple[str, ...]:
     if not tasks:
         return ()
     if all(one.n < 2 for one in found.comparisons):
-        return ("A single replication does not tell how sure a difference is: run more seeds.",)
-    told = [(task, text) for task in tasks if (text := _of(task, found.margin))]
-    clauses = [f"{_on(task, tasks)} {text}" for task, text in told]
-    sentences = [_capital("; ".join(clauses)) + "."] if clauses else []
-    silent = [task for task in tasks if task not in [one for one, _ in told]]
-    if not told:
-        sentences = [f"No method is known to be better than another under any of the {len(tasks)} shifts."]
-    elif silent:
-        names = _listed([_on(task, tasks) for task in silent])
-        sentences.append(f"{_capital(names)} no method is known to be better than another.")
-    if told and (text := _everywhere(found)):
-        sentences.append(text)
-    return tuple(sentences)
+        return ("One replication cannot show whether a difference is more than chance: run more seeds.",)
+    sentences = [f"On {_name(task)}, {_of(task, found.margin)}." for task in tasks if task.beaten_rows]
+    if not sentences:
+        return (f"No two methods differ significantly under any of the {_count(len(tasks))} shifts.",)
+    if level := [task for task in tasks if not task.beaten_rows]:
+        sentences.append(f"On {_listed(list(map(_name, level)))}, no two methods differ significantly.")
+    return (*sentences, *_everywhere(found))
 
 
 def _of(task: TaskVerdict, margin: float) -> str:
-    """Which row leads, which may be as good, and how far the others are behind; "" where no row is behind."""
-    if not (behind := task.beaten_rows):
-        return ""
-    means = {row: 100 * mean for row, mean in zip(task.rows, task.means, strict=True)}
+    """Which row leads, which may be as good, and how far the others are behind."""
+    behind, means = task.beaten_rows, dict(zip(task.rows, task.means, strict=True))
     top, *others = task.best
-    gaps = [means[top] - means[row] for row in behind if row in means]
-    lag = f"{_are(behind)} {_span(gaps)} points behind" if gaps else "diverged"
     if len(others) > MOST_NAMED and len(behind) <= MOST_NAMED:
-        return f"{_listed(behind)} {lag}, the other {len(task.best)} are not told apart"
+        rest = f"the other {_methods(len(task.best))} do not differ significantly"
+        return f"{_listed(behind)} {_lag(task, behind, named=True)}; {rest}"
     equal = [row for row in others if (one := task.between(top, row)) is not None and one.verdict == "equal"]
     maybe = [row for row in others if row not in equal]
-    lead = _listed([top, *equal])
-    text = f"{lead} {_are([top, *equal])} best ({_span([means[row] for row in [top, *equal]])} %"
-    text += f", equal within {points(margin)})" if equal else ")"
+    lead = [top, *equal]
+    text = f"{_listed(lead)} {_are(lead)} best ({_span([100 * means[row] for row in lead])} %)"
+    text += f" and equal to within {points(margin)}" if equal else ""
     if maybe:
-        named = _listed(maybe) if len(maybe) <= MOST_NAMED else f"{len(maybe)} others"
-        text += f", {named} ({_span([means[row] for row in maybe])} %) may be as good"
-    rest = _listed(behind) if len(behind) <= 2 else "the rest"
-    return f"{text}, {rest} {lag}"
+        named = _listed(maybe) if len(maybe) <= MOST_NAMED else f"{_count(len(maybe))} others"
+        text += f"; {named} ({_span([100 * means[row] for row in maybe])} %) may be as good"
+    rest = _listed(behind) if len(behind) <= 2 else f"the other {_methods(len(behind))}"
+    return f"{text}; {rest} {_lag(task, behind)}"
+
+
+def _lag(task: TaskVerdict, behind: Sequence[str], named: bool = False) -> str:
+    """How far these rows are behind the highest row that beats each, which is ``named`` where it is one."""
+    gaps = [one for row in behind if (one := task.behind(row)) is not None]
+    if not gaps:
+        return "diverged"
+    ahead = {one.first for one in gaps}
+    means = dict(zip(task.rows, task.means, strict=True))
+    whom = "".join(f" {row} ({100 * means[row]:.0f} %)" for row in ahead) if named and len(ahead) == 1 else ""
+    return f"{_are(behind)} {_span([100 * one.mean for one in gaps])} points behind{whom}"
+
+
+def _everywhere(found: Verdicts) -> list[str]:
+    """What holds under all shifts together."""
+    if found.no_best is not None and found.no_best < ALPHA:
+        return [f"No method is best under every shift ({p_value(found.no_best)})."]
+    if found.nowhere_beaten and len(found.tasks) > 1:
+        names = found.nowhere_beaten
+        named = f"Only {_listed(names)}" if len(names) <= MOST_NAMED else _methods(len(names)).capitalize()
+        return [f"{named} {_are(names)} never significantly behind another."]
+    return []
+
+
+def _name(task: TaskVerdict) -> str:
+    return f"{task.task} ({task.shift}-level shift)" if task.shift else task.task
 
 
 def _are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _everywhere(found: Verdicts) -> str:
-    """What holds under all shifts together."""
-    if found.no_best is not None and found.no_best < ALPHA:
-        return f"No method is best under every shift ({p_value(found.no_best)})."
-    if found.nowhere_beaten and len(found.tasks) > 1:
-        names = list(found.nowhere_beaten)
-        if len(names) <= MOST_NAMED:
-            return f"{_listed(names)} {_are(names)} beaten under no shift."
-        return f"{len(names)} methods are beaten under no shift."
-    return ""
+def _methods(count: int) -> str:
+    return f"{_count(count)} method{'s' * (count != 1)}"
 
 
-def _on(task: TaskVerdict, tasks: Sequence[TaskVerdict]) -> str:
-    """Under which shift: the kind where one task alone has it, else the task."""
-    alike = [one for one in tasks if one.shift == task.shift]
-    if not task.shift:
-        return f"on {task.task}"
-    return f"under {task.shift}-level shift" if len(alike) == 1 else f"on {task.task} ({task.shift}-level shift)"
+def _count(count: int) -> str:
+    return WORDS[count] if count < len(WORDS) else str(count)
 
 
 def _span(values: Sequence[float]) -> str:
@@ -84,8 +90,3 @@ def _span(values: Sequence[float]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-
-
-def _capital(text: str) -> str:
-    """The text as the start of a sentence; a method's name stays as it is."""
-    return text[0].upper() + text[1:] if text.startswith(("on ", "under ")) else text

@@ -1,10 +1,12 @@
 """The parameters of a suite's models and of their layers (paper, table 2)."""
 
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lmsa_bench.analysis.report import Section
 from lmsa_bench.analysis.text import aligned
+from lmsa_bench.errors import UserError
 
 if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Suite  # imports torch, which no table needs
@@ -20,8 +22,9 @@ def section(suite: "Suite") -> Section | None:
 
     used = defaultdict[tuple[str, int, tuple[int, int, int]], list[str]](list)
     for trial in {trial.task: trial for trial in suite.trials}.values():
-        task = task_of(trial)
-        used[task.model, task.classes, task.input_shape].append(task.name)
+        with suppress(UserError):  # of a plug-in's task that is not here
+            task = task_of(trial)
+            used[task.model, task.classes, task.input_shape].append(task.name)
     if not {name for name, *_ in used} & set(PUBLISHED):
         return None
     document, rows = {}, [["model", "tasks", "parameters", "of each layer"]]

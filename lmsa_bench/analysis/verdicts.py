@@ -75,9 +75,14 @@ class TaskVerdict:
             rows |= {one.first: count, one.second: count}
         return max(rows.values()), planning.cost(rows, self.n, dict(zip(self.rows, self.seconds, strict=True)))
 
+    def behind(self, row: str) -> Comparison | None:
+        """A row's comparison with the highest one that beats it."""
+        ahead = [one for one in self.comparisons if one.verdict == "better" and one.second == row]
+        return min(ahead, key=lambda one: self.rows.index(one.first), default=None)
+
     def beaten(self, row: str) -> bool:
         """Whether some row is better."""
-        return row in self.diverged or any(one.verdict == "better" and one.second == row for one in self.comparisons)
+        return row in self.diverged or self.behind(row) is not None
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,8 @@ def _by_shift(found: Verdicts) -> list[str]:
 
 
 def _behind(task: TaskVerdict, row: str) -> str:
-    """How far a beaten row is behind the highest row that beats it."""
-    for better in task.rows:
-        one = task.between(better, row)
-        if one is not None and one.verdict == "better" and one.second == row:
-            return f"{row} {100 * one.mean:.1f} ± {100 * one.half:.1f}"
-    return ""
+    one = task.behind(row)
+    return f"{row} {100 * one.mean:.1f} ± {100 * one.half:.1f}" if one is not None else ""
 
 
 def limits(found: Verdicts) -> list[str]:

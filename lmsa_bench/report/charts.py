@@ -1,7 +1,7 @@
 """The page's charts: which rows each one draws, by which of the specifications in templates/charts.json."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -13,7 +13,13 @@ from lmsa_bench.analysis.trials import History, Spent
 from lmsa_bench.suites.spec import Row
 
 FEWEST = 3  # values under an interval that is drawn: with two it is wider than the axis
-COSTS = {"flops": "Training FLOPs", "bytes": "Bytes of a step, beside the model", "seconds": "Training time (s)"}
+LOST = "lost"  # the cost that is no training's: points of accuracy on held-out images of the source
+COSTS = {
+    "flops": "Training FLOPs",
+    "bytes": "Bytes of a step, beside the model",
+    "seconds": "Training time (s)",
+    LOST: "Points lost on images of the source",
+}
 
 Value = str | float | int | bool | None
 
@@ -33,7 +39,7 @@ class Point(NamedTuple):
 
     row: str
     accuracy: float
-    spent: Spent
+    costs: Mapping[str, float]  # of COSTS; without one that is not known
     front: frozenset[str]  # the costs at which no row is both cheaper and more accurate
 
 
@@ -99,22 +105,27 @@ def single_layers(report: Report) -> Iterator[Chart]:
 
 
 def costs(report: Report) -> Iterator[Chart]:
-    """Accuracy against each cost, a chart a task and cost; what trains nothing costs nothing and is left out."""
+    """Accuracy against each cost, a chart a task and cost."""
     for task, points in cost_points(report).items():
         for cost, title in COSTS.items():
             rows: list[dict[str, Value]] = [
                 {
                     "method": one.row,
                     "accuracy": _points(one.accuracy),
-                    "cost": float(f"{getattr(one.spent, cost):.4g}"),
+                    "cost": float(f"{one.costs[cost]:.4g}"),
                     "front": cost in one.front,
                 }
-                for one in points
-                if getattr(one.spent, cost) > 0
+                for one in shown(points, cost)
             ]
             if rows:
                 front = ", ".join(str(one["method"]) for one in rows if one["front"])
-                yield Chart("costs", task, rows, f"{title}: on the front are {front}.", cost)
+                spec = "lost" if cost == LOST else "costs"
+                yield Chart(spec, task, rows, f"{title}: on the front are {front}.", cost)
+
+
+def shown(points: Sequence[Point], cost: str) -> list[Point]:
+    """Those with that cost; what trains nothing is left out where training is the cost."""
+    return [one for one in points if cost in one.costs and (cost == LOST or one.costs[cost] > 0)]
 
 
 def cost_points(report: Report) -> dict[str, list[Point]]:
@@ -123,28 +134,28 @@ def cost_points(report: Report) -> dict[str, list[Point]]:
     for task in report.tasks:
         known = []
         for row, mean, trials in selected_trials(report, task):
-            spent = [one.spent for one in trials]
-            cost = Spent(
-                round(fmean(one.flops for one in spent)),
-                round(fmean(one.bytes for one in spent)),
-                fmean(one.seconds for one in spent),
-            )
-            known.append(Point(row, mean, cost, frozenset()))
+            costs = {name: fmean(getattr(one.spent, name) for one in trials) for name in Spent._fields}
+            left = report.kept.get((row, task))
+            if left is not None and left.before is not None:
+                costs[LOST] = 100 * (left.before - left.after)
+            known.append(Point(row, mean, costs, frozenset()))
         if known:
             found[task] = [
-                one._replace(front=frozenset(cost for cost in COSTS if not _beaten(one, known, cost))) for one in known
+                one._replace(front=frozenset(cost for cost in one.costs if not _beaten(one, known, cost)))
+                for one in known
             ]
     return found
 
 
 def _beaten(one: Point, others: Sequence[Point], cost: str) -> bool:
     """Whether another point is as good in both, and better in one."""
-    mine = getattr(one.spent, cost)
+    mine = one.costs[cost]
     return any(
-        getattr(other.spent, cost) <= mine
+        other.costs[cost] <= mine
         and other.accuracy >= one.accuracy
-        and (getattr(other.spent, cost) < mine or other.accuracy > one.accuracy)
+        and (other.costs[cost] < mine or other.accuracy > one.accuracy)
         for other in others
+        if cost in other.costs
     )
 
 

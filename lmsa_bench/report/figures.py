@@ -10,7 +10,8 @@ from lmsa_bench.analysis.ranks import Statistics, p_value
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, nearest
-from lmsa_bench.report import atlas, layer_figures, training_figures
+from lmsa_bench.report import atlas, front_figures, layer_figures, training_figures
+from lmsa_bench.report.charts import LOST
 from lmsa_bench.report.style import COLOURS, MARKERS, reach
 from lmsa_bench.suites.spec import Suite
 
@@ -163,5 +164,7 @@ FIGURES = {
     "curves": Drawing(training_figures.curves, "every epoch"),
     "ablation": Drawing(training_figures.ablation),
     "rho": Drawing(training_figures.rho),
+    "costs": Drawing(front_figures.against("flops")),
+    "forgetting": Drawing(front_figures.against(LOST)),
     "theory": Drawing(training_figures.theory, "nothing"),
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.trial.spec import Trial, Value
 
-DEFAULT_FIGURES = ("accuracies", "critical_difference")
+DEFAULT_FIGURES = ("accuracies", "critical_difference", "forgetting")
 
 
 @dataclass(frozen=True)

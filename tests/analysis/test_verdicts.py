@@ -7,6 +7,7 @@ from statistics import fmean, pvariance
 import numpy as np
 import pytest
 from hand_made import entry, suite_of
+from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.contingency_tables import mcnemar
 
 from lmsa_bench.analysis.build import report
@@ -18,7 +19,7 @@ TASKS = ("noise", "flip")
 SEEDS = range(6)
 
 
-def made(level=lambda method, task: 0.5, spread=0.02, seeds=SEEDS, lrs=(0.1, 0.01)):
+def made(level=lambda method, task: 0.5, spread=0.02, seeds=SEEDS, lrs=(0.1, 0.01), methods="abc"):
     draw = np.random.default_rng(7)
     return {
         method: [
@@ -34,7 +35,7 @@ def made(level=lambda method, task: 0.5, spread=0.02, seeds=SEEDS, lrs=(0.1, 0.0
             for seed in seeds
             for lr in lrs
         ]
-        for method in ("a", "b", "c")
+        for method in methods
     }
 
 
@@ -94,20 +95,37 @@ def test_the_answer_names_the_best_under_each_shift():
     )
     noise, flip = found.verdicts.tasks
     assert noise.best == ("a", "c") and flip.best == ("b",)
-    assert found.headline[0] == (
-        "On noise a is best (93 %), c (91 %) may be as good, b is 40 points behind; on flip b is best (93 %), a and c "
-        "are 50 points behind."
+    assert found.headline[:2] == (
+        "On noise, a is best (93 %); c (91 %) may be as good; b is 40 points behind.",
+        "On flip, b is best (93 %); a and c are 50 points behind.",
     )
-    assert found.headline[1].startswith("No method is best under every shift (p < 0.001")
+    assert found.headline[2].startswith("No method is best under every shift (p < 0.001")
     assert found.verdicts.interaction.p < 0.001 and found.verdicts.nowhere_beaten == ()
     text = render(found, "table").decode()
     assert "of 6 comparisons decided" in text and "from this one source model" in text
     assert render(found, "json")
 
 
+def test_of_a_large_group_the_answer_names_who_is_not_in_it():
+    def level(method, task):
+        return 0.3 if method == "a" and task == "noise" else 0.6
+
+    found = reported(made(level, spread=0.02, lrs=(0.1,), methods="abcdefgh"))
+    noise, flip = found.verdicts.tasks
+    assert noise.beaten_rows == ("a",) and len(noise.best) == 7 and not flip.beaten_rows
+    ahead, gap = noise.behind("a").first, noise.behind("a").mean
+    mean = dict(zip(noise.rows, noise.means, strict=True))[ahead]
+    assert found.headline == (
+        f"On noise, a is {100 * gap:.0f} points behind {ahead} ({100 * mean:.0f} %); the other seven methods do not "
+        "differ significantly.",
+        "On flip, no two methods differ significantly.",
+        "Seven methods are never significantly behind another.",
+    )
+
+
 def test_nothing_known_is_said_to_be_unknown_and_what_it_would_take():
     found = reported(made(lambda method, task: {"a": 0.52}.get(method, 0.5), spread=0.05))
-    assert found.headline == ("No method is known to be better than another under any of the 2 shifts.",)
+    assert found.headline == ("No two methods differ significantly under any of the two shifts.",)
     opened = [one for one in found.verdicts.comparisons if one.verdict == "unknown"]
     assert opened and all(one.needed is None or one.needed > 6 for one in opened)
     count, hours = found.verdicts.tasks[0].cost(1.0)
@@ -126,7 +144,7 @@ def test_equal_rows_are_told_from_unknown_ones():
 
 def test_one_replication_says_that_it_tells_nothing():
     found = reported(made(seeds=range(1)))
-    assert found.headline == ("A single replication does not tell how sure a difference is: run more seeds.",)
+    assert found.headline == ("One replication cannot show whether a difference is more than chance: run more seeds.",)
     assert {one.verdict for one in found.verdicts.comparisons} == {"unknown"}
     assert render(found, "table") and render(found, "json")
 
@@ -138,8 +156,32 @@ def test_a_diverged_row_is_behind_all_others():
     ]
     found = reported(entries)
     assert all(task.diverged == ("a",) and task.beaten("a") for task in found.verdicts.tasks)
-    assert "On noise c is best (54 %), b (52 %) may be as good, a diverged" in found.headline[0]
+    assert found.headline[0] == "On noise, c is best (54 %); b (52 %) may be as good; a diverged."
     assert "a (diverged)" in render(found, "table").decode()
+
+
+def test_what_images_add_is_a_mixed_models_residual():
+    """Differences image by image, at random effects of the seed: balanced, so REML is the table of variances."""
+    draw = np.random.default_rng(5)
+    chances = np.clip(0.5 + draw.normal(0, 0.15, (2, 6, 1)), 0, 1)
+    bits = (draw.random((2, 6, 80)) < chances).astype(int)
+    entries = {
+        name: [
+            one._replace(outcomes=np.packbits(of).tobytes(), result=replace(one.result, test_size=80))
+            for one, of in (
+                (entry("noise", name, {}, seed, [0.5], float(of.mean())), of) for seed, of in enumerate(own)
+            )
+        ]
+        for name, own in zip("ab", bits, strict=True)
+    }
+    suite = suite_of(entries)
+    (found,) = replications(suite, rows([one for group in entries.values() for one in group]), suite.rows)
+    gaps = (bits[0] - bits[1]).ravel()
+    fitted = MixedLM(gaps, np.ones_like(gaps), np.repeat(range(6), 80)).fit(reml=True)
+    assert found.differences.mean[0] == pytest.approx(fitted.fe_params[0])
+    assert found.images[0, 1] == pytest.approx(fitted.scale / 80, rel=1e-3)
+    assert found.differences.variance[0] == pytest.approx(fitted.cov_re[0, 0] + fitted.scale / 80, rel=1e-3)
+    assert np.sqrt(found.differences.variance[0] / 6) == pytest.approx(fitted.bse_fe[0], rel=1e-3)
 
 
 def test_images_alone_are_mcnemars():

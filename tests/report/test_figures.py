@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hand_made import suite_of
+from hand_made import entry, suite_of
 from layers_by_hand import ended, measured, of_all_layers, scored, tuned
 
 from lmsa_bench.analysis import propositions as theory
@@ -76,6 +76,28 @@ def curves():
     return suite_of(made, unranked=["none"]), rows([e for entries in made.values() for e in entries])
 
 
+def spent():
+    """Two rows on two tasks that each cost FLOPs and lose some of what the source model knew."""
+    made = {
+        name: [
+            entry(task, name, {}, seed, [0.5], accuracy, facts={"source_accuracy": 0.9})
+            for task in TASKS
+            for seed in (0, 1)
+        ]
+        for name, accuracy in (("cheap", 0.6), ("dear", 0.8), ("neither", 0.5))
+    }
+    flops, left = {"cheap": 10, "dear": 100, "neither": 50}, {"cheap": 0.85, "dear": 0.5, "neither": 0.7}
+    told = [
+        one._replace(
+            records=[replace(record, flops=flops[name]) for record in one.records],
+            result=replace(one.result, source_accuracy=left[name]),
+        )
+        for name, entries in made.items()
+        for one in entries
+    ]
+    return suite_of(made), rows(told)
+
+
 def grid():
     """ρ x lr x co-state penalty x reduction on two tasks; one diverged configuration."""
     entries = []
@@ -105,6 +127,8 @@ DATA = {
     "ablation": curves,
     "rho": grid,
     "theory": curves,
+    "costs": spent,
+    "forgetting": spent,
 }
 
 
@@ -116,7 +140,16 @@ def test_each_figure_is_drawn(name, tmp_path):
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
-@pytest.mark.parametrize("name", ["layers", "criteria", "fidelity", "rho"])
+@pytest.mark.parametrize(("name", "cheap", "dear"), [("costs", 10, 100), ("forgetting", 5, 40)])
+def test_a_front_holds_the_rows_that_none_beats_in_both(name, cheap, dear):
+    suite, table = spent()
+    for panel in FIGURES[name].draw(report(suite, table)).axes:
+        front, *points = panel.lines
+        assert list(front.get_xdata()) == pytest.approx([cheap, dear]) and list(front.get_ydata()) == [60, 80]
+        assert len(points) == 3
+
+
+@pytest.mark.parametrize("name", ["layers", "criteria", "fidelity", "rho", "forgetting"])
 def test_a_figure_without_its_trials_is_left_out(name, tmp_path):
     suite, table = curves()
     assert draw(report(replace(suite, figures=(name,)), table), tmp_path) == []
@@ -218,7 +251,7 @@ def test_figures_of_a_suite_file(tmp_path):
     with pytest.raises(UserError, match="'layers' shows trials, and the suite has none: name its tasks and rows"):
         check(suites.load(str(path)))
     path.write_text(good)
-    assert suites.load(str(path)).figures == ("accuracies", "critical_difference")
+    assert suites.load(str(path)).figures == ("accuracies", "critical_difference", "forgetting")
 
 
 def test_rows_for_each_value_of_a_hyper_parameter(tmp_path):

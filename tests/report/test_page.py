@@ -140,7 +140,7 @@ def test_the_front_is_of_what_nothing_beats():
     suite, entries = made(methods=("full", "last"))
     points = charts.cost_points(report(suite, rows(entries)))["flip"]
     # Written by hand both keep 100 bytes and take 2 s an epoch, and full is more accurate.
-    assert [(one.row, one.spent.bytes, one.spent.seconds, sorted(one.front)) for one in points] == [
+    assert [(one.row, one.costs["bytes"], one.costs["seconds"], sorted(one.front)) for one in points] == [
         ("full", 100, 8.0, ["bytes", "flops", "seconds"]),
         ("last", 100, 8.0, []),
     ]
