@@ -242,13 +242,14 @@ def test_hift_takes_groups_in_turn_round_the_end():
 
 
 def test_fisher_is_the_mean_square_of_each_samples_gradient():
-    # Outputs θ_1 θ_0 x = 6x, ∂Φ_i/∂θ_0 = 3x(6x − y), ∂Φ_i/∂θ_1 = 2x(6x − y). Samples (1, 4) and (−1, −5) have residuals
-    # 2 and −1: gradients 6 and 3, 4 and 2. Means of squares: 22.5 and 10. Their mean gradient would give 20.25 and 9.
-    model = linear([[2.0]], [[3.0]])
-    batch = tensor([[1.0], [-1.0]]), tensor([[4.0], [-5.0]])
+    # Outputs θ_1 θ_0 x = 7x, ∂Φ_i/∂θ_0 = (3, 1) x (7x − y), ∂Φ_i/∂θ_1 = (2x, x) (7x − y). Samples (1, 5) and (−1, −6)
+    # have residuals 2 and −1: gradients (6, 2) and (3, 1), (4, 2) and (2, 1). Mean squares: 20 and 5, 10 and 2.5.
+    model = linear([[2.0], [1.0]], [[3.0, 1.0]])
+    batch = tensor([[1.0], [-1.0]]), tensor([[5.0], [-6.0]])
     found = fisher(loss=squared_error)(model, [batch])
-    assert (found.values, found.best) == (pytest.approx([22.5, 10.0], rel=1e-12), 0)
-    assert gradient_length(loss=squared_error)(model, [batch]).values == pytest.approx([4.5, 3.0])
+    assert (found.values, found.best) == (pytest.approx([12.5, 6.25], rel=1e-12), 0)
+    # Of the mean loss: (4.5, 1.5) and (3, 1.5).
+    assert gradient_length(loss=squared_error)(model, [batch]).values == pytest.approx([6.0, 4.5])
 
 
 def test_spectrum_by_hand():

@@ -136,10 +136,11 @@ def test_checkpoints_are_written_whole_and_read_without_running_code(tmp_path):
 
 
 def test_test_figures_are_those_of_the_best_epoch_by_validation(tmp_path):
-    asked = toy.trial("full", epochs=5, curves=True, lr=0.05)
+    asked = toy.trial("full", epochs=5, curves=True, lr=0.01)
     run = toy.run(asked, tmp_path)
     records = list(run.epochs())
     best = min(records, key=lambda record: record.stopping_key)
+    assert 1 < best.epoch < 5 and min(records, key=lambda record: record.val_loss) is not best
     result = run.result()
     assert (result.best_epoch, result.test_accuracy, result.test_loss) == (
         best.epoch,
@@ -151,7 +152,7 @@ def test_test_figures_are_those_of_the_best_epoch_by_validation(tmp_path):
     assert [r.accuracy_steps for r in records] == [(1, 2, 3), (4, 6), (8, 9), (12,), (15,)]
     assert all(r.step_accuracies[-1] == r.test_accuracy for r in records)
 
-    plain = toy.run(toy.trial("full", epochs=5, lr=0.05), tmp_path / "other")
+    plain = toy.run(toy.trial("full", epochs=5, lr=0.01), tmp_path / "other")
     plain.folder.mkdir()
     plain_records = list(plain.epochs())
     assert all(r.test_accuracy is None and r.step_losses == r.step_accuracies == () for r in plain_records)
