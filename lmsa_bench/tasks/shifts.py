@@ -10,7 +10,7 @@ from torch import Tensor
 from lmsa_bench.errors import UserError
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks import arrow
-from lmsa_bench.tasks.corruptions import REVISIONS, Strength, corrupt
+from lmsa_bench.tasks.corruptions import Strength, code_of, corrupt
 from lmsa_bench.tasks.task import Source, Split, Splits, Task, to_unit
 
 RECIPE = 1  # increased whenever the content of a prepared file or of a source's training set changes
@@ -72,8 +72,8 @@ class ImageSet:
         return self.read("holdout", root)
 
     def _recipe(self, part: str) -> str:
-        revision = f" revision {REVISIONS[part]}" if part in REVISIONS else ""
-        return f"{self.name} {RECIPE} {self.strengths.get(part, '')}{revision}"
+        how = f" {self.strengths[part]} {code_of(part)}" if part in self.strengths else ""
+        return f"{self.name} {RECIPE}{how}"
 
     def _is_current(self, root: Path, part: str) -> bool:
         try:

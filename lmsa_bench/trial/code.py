@@ -26,6 +26,8 @@ PACKAGE = errors.PACKAGE.resolve()
 # What every trial runs through.
 SHARED = tuple(PACKAGE / name for name in ("trial/run.py", "trial/samples.py", "sources/model.py"))
 TRAINING = PACKAGE / "sources" / "training.py"  # of the source model
+# Of their members a trial names those that it uses: with all of them, everything would depend on everything.
+REGISTRIES = tuple(PACKAGE / room / "__init__.py" for room in ("", "control", "methods", "models", "tasks"))
 # They fetch, write and complain: no number depends on them, and a better message costs no trial.
 SILENT = tuple(PACKAGE / f"{name}.py" for name in ("atomic", "download", "errors", "object_store", "registry"))
 
@@ -233,14 +235,13 @@ def _absolute(node: ast.ImportFrom, path: Path, home: Home) -> str:
 
 def _plain(module: str, home: Home) -> list[tuple[Path, Home]]:
     found = _find(module, home)
-    return [] if found is None or _is_registry(found[0]) else [found]
+    return [] if found is None or found[0] in REGISTRIES else [found]
 
 
 def _named(module: str, name: str, home: Home, seen: frozenset[str] = frozenset()) -> list[tuple[Path, Home]]:
     """The files that ``from module import name`` needs: of a package, the one that defines the name.
 
-    A package is part itself only where a plug-in's defines the name: one of this program holds a registry, and all that
-    is in it would depend on all the rest.
+    A package is part itself only where it defines the name, and is none of REGISTRIES.
     """
     found = _find(module, home)
     if found is None or not _is_package(module, home) or module in seen:
@@ -255,10 +256,6 @@ def _named(module: str, name: str, home: Home, seen: frozenset[str] = frozenset(
             bound |= bool(real)
             needed += [one for own in real for one in _named(_absolute(node, *found), own, found[1], seen | {module})]
     return needed if bound else _plain(module, home)
-
-
-def _is_registry(path: Path) -> bool:
-    return path.stem == "__init__" and path.is_relative_to(PACKAGE)
 
 
 @cache

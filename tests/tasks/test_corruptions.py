@@ -7,7 +7,7 @@ import torch
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.seeding import generator
-from lmsa_bench.tasks import arrow, corruptions
+from lmsa_bench.tasks import arrow, corruptions, shifts
 from lmsa_bench.tasks.corruptions import CORRUPTIONS, SEVERITIES, strength
 from lmsa_bench.tasks.digits import DIGITS, pools
 from lmsa_bench.tasks.task import to_unit
@@ -154,15 +154,17 @@ def test_the_small_suites_corruptions_make_the_bytes_of_their_prepared_files(tmp
     assert torch.equal(corrupt("contrast", images, 0.15), pale)
 
 
-def test_a_corruption_that_makes_other_bytes_than_it_did_has_another_recipe(tmp_path):
-    data = replace(DIGITS, strengths={"contrast": 0.15, "defocus_blur": (8.0, 0.5)})
+def test_images_that_other_code_made_are_made_anew(tmp_path, monkeypatch):
+    data = replace(DIGITS, strengths={"contrast": 0.15})
     data.prepare(tmp_path)
-    blurred = data.read("defocus_blur", tmp_path)
-    assert arrow.header(tmp_path / data.path("contrast")).recipe == "digits 1 0.15"
-    # as a file that was prepared before
-    arrow.write(tmp_path / data.path("defocus_blur"), *data.read("target", tmp_path), "digits 1 (8.0, 0.5)")
+    path, before = tmp_path / data.path("contrast"), data.fingerprint(["contrast"], tmp_path)
+    written = path.stat().st_mtime_ns
     data.prepare(tmp_path)
-    assert torch.equal(data.read("defocus_blur", tmp_path).images, blurred.images)
+    assert path.stat().st_mtime_ns == written
+    monkeypatch.setattr(shifts, "code_of", lambda name: "other code")
+    data.prepare(tmp_path)
+    assert path.stat().st_mtime_ns > written and arrow.header(path).recipe == "digits 1 0.15 other code"
+    assert data.fingerprint(["contrast"], tmp_path) == before  # of the content, which is the same
 
 
 def test_strength_zero_noise_is_the_image_itself(tmp_path):

@@ -24,7 +24,14 @@ def test_it_is_the_modules_that_method_task_and_model_use():
     assert "lmsa_bench/models/wide_resnet.py" in full and "lmsa_bench/models/vit.py" not in full
     assert "lmsa_bench/tasks/fashion.py" not in full and "lmsa_bench/tasks/imagenet.py" not in full
     # Registries, and what only writes and complains, decide nothing.
-    assert not {name for name in full if name.endswith(("__init__.py", "errors.py", "atomic.py", "object_store.py"))}
+    assert not {f"lmsa_bench/{n}" for n in ("errors.py", "atomic.py", "object_store.py")} & full
+    assert not {f"lmsa_bench/{n}__init__.py" for n in ("", "control/", "methods/", "models/", "tasks/")} & full
+
+
+def test_corruptions_that_are_drawn_in_a_trial_are_part():
+    corruptions = {f"lmsa_bench/tasks/corruptions/{n}.py" for n in ("__init__", "noise", "pixels", "severities")}
+    assert corruptions <= code.modules_of(trial("full", "digits_noise")).keys()
+    assert code.code_of_states(trial("full", "digits_noise")) != code.code_of_states(trial("full", "digits_flip"))
 
 
 def test_a_criterion_that_a_hyper_parameter_names_is_part():

@@ -157,7 +157,7 @@ def test_test_figures_are_those_of_the_best_epoch_by_validation(tmp_path):
     plain_records = list(plain.epochs())
     assert all(r.test_accuracy is None and r.step_losses == r.step_accuracies == () for r in plain_records)
     assert [r.train_loss for r in plain_records] == [r.train_loss for r in records]
-    assert plain.result().test_accuracy == result.test_accuracy
+    assert (plain.result().test_accuracy, plain.result().test_loss) == (result.test_accuracy, result.test_loss)
     assert plain.result().test_accuracy == evaluate(plain.model, plain.test)[1]  # the best parameters are back
 
 

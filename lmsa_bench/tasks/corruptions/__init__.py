@@ -4,7 +4,9 @@ A corruption takes the levels of an image (C, H, W) of one or three channels, bl
 generator, and returns the new levels, of which what lies outside [0, 1] is clipped.
 """
 
-from collections.abc import Mapping
+import hashlib
+import inspect
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,10 +38,14 @@ CORRUPTIONS.register(digital.jpeg_compression)
 CORRUPTIONS.register(digital.pixelate)
 CORRUPTIONS.register(digital.saturate)
 
-# Raised from 1 whenever a corruption would make another image: part of a prepared file's recipe.
-REVISIONS: Mapping[str, int] = {"brightness": 2, "defocus_blur": 2}
+__all__ = ["CORRUPTIONS", "SEVERITIES", "Rounding", "Strength", "code_of", "corrupt", "strength"]
 
-__all__ = ["CORRUPTIONS", "REVISIONS", "SEVERITIES", "Rounding", "Strength", "corrupt", "strength"]
+
+def code_of(name: str) -> str:
+    """A digest of the files that make a corruption: an image prepared by others may be another one."""
+    files = {Path(inspect.getfile(CORRUPTIONS.get(name))), *Path(__file__).parent.glob("*.py")}
+    digests = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
 
 
 def corrupt(
