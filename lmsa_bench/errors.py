@@ -15,10 +15,12 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 DEPENDENCIES = ("torch", "torchvision", "timm", "ray", "numpy", "pyarrow", "mlflow", "pydantic", "scipy", "sklearn")
-DISK = {  # what a user does about a disk that fails
+DISK = {  # what a user does about a disk that fails, or a folder that was closed
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EROFS: "make the disk writable",
+    errno.EACCES: "open it to yourself",
+    errno.EPERM: "open it to yourself",
     errno.EIO: "mend the disk",
     errno.ESTALE: "mount the folder again",
 }

@@ -15,7 +15,7 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-LOGGERS = ("mlflow", "alembic")
+LOGGERS = ("mlflow", "alembic", "urllib3")
 
 
 class _Settings:
