@@ -50,7 +50,7 @@ def by_shift(found: Verdicts) -> list[list[str]]:
 
 def _by_shift(found: Verdicts) -> list[str]:
     title = (
-        f"By shift: the rows that no row beats, and how far each other one is behind the highest that beats it "
+        f"By shift: the rows that no row beats, and how far each other row is behind the best one that beats it "
         f"({found.decided} of {len(found.comparisons)} comparisons decided)"
     )
     return [title, "", *aligned(by_shift(found))]
@@ -64,12 +64,12 @@ def _behind(task: TaskVerdict, row: str) -> str:
 def limits(found: Verdicts) -> list[str]:
     """What the intervals hold for, and what they do not speak of."""
     told = [
-        f"All {len(found.comparisons)} intervals hold together with 95 %; equal: within {points(found.margin)}. "
-        "They speak of new replications",
+        f"All {len(found.comparisons)} intervals hold simultaneously with 95 % confidence; equal means within "
+        f"{points(found.margin)}. They cover new replications",
     ]
-    drawn = "(splits and orders of batches) from this one source model" if found.one_source else ""
-    drawn = drawn or "(source models, splits and orders of batches)"
-    told[0] += f" {drawn} on these images, the choice of hyper-parameters included."
+    drawn = "(splits and batch orders) from this one source model" if found.one_source else ""
+    drawn = drawn or "(source models, splits and batch orders)"
+    told[0] += f" {drawn} on these images, including the choice of hyper-parameters."
     if found.until:
         told.append(f"The sweep added replications only where a verdict could change, and ended since {found.until}.")
     return told

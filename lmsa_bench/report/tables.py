@@ -78,8 +78,8 @@ def _table_lines(report: Report) -> list[str]:
     if report.blocked is not None and (tests := statistic_lines(report.blocked)):
         lines += [
             "",
-            f"With each of the {len(report.blocked.blocks)} (task, seed) pairs as a block, which speaks of these tasks "
-            "and not of others:",
+            f"With each of the {len(report.blocked.blocks)} (task, seed) pairs as a block, which tells about these "
+            "tasks and not about others:",
             *tests,
             f"Verdict: {report.blocked.verdict('(task, seed) pair')}.",
         ]

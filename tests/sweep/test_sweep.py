@@ -1,8 +1,11 @@
 """The sweep as a user runs it: real Ray, real MLflow, real kills, in processes of their own."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -89,10 +92,20 @@ def test_the_same_command_again_runs_nothing(undisturbed, data):
 
 
 @pytest.mark.slow
-def test_asha_stops_early_and_says_so(data, tmp_path):
+def test_asha_stops_early_and_says_so_and_a_terminal_shows_what_happens(data, tmp_path):
     (tmp_path / "tiny.yaml").write_text(SUITE)
-    done = run(tmp_path, data, "--asha", "--only", "method=full", "--seeds", "1")
-    assert "not comparable" in done.stdout and "Traceback" not in done.stderr
+    master, slave = pty.openpty()
+    asked = command(tmp_path, data, "--asha", "--only", "method=full", "--seeds", "1")
+    with subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave, text=True) as process:
+        os.close(slave)
+        shown = b""
+        with suppress(OSError):  # at its end
+            while part := os.read(master, 4096):
+                shown += part
+        said = process.stdout.read()
+    os.close(master)
+    assert process.returncode == 0 and "not comparable" in said
+    assert b"starting Ray" in shown and b"1 of 2 trials" in shown and b"Traceback" not in shown
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, data, capsys):

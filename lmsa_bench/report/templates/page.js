@@ -150,7 +150,7 @@ function list() {
     cell(row, one.seconds === null ? "-" : one.seconds.toFixed(1));
   }
   find("#trials-shown").textContent =
-    `${Math.min(limit, matching.length)} of ${matching.length} trials shown; ${chosen.length} drawn`;
+    `${Math.min(limit, matching.length)} of ${matching.length} trials shown, ${chosen.length} with curves`;
   find("#more").hidden = matching.length <= limit;
   find("#none").hidden = !chosen.length;
 }
