@@ -1,6 +1,5 @@
 """What must be so before Ray starts; imports Ray late, since that reads its environment."""
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from lmsa_bench.errors import UserError
 
 PATIENCE = 240  # seconds for which a slow machine's own Ray is waited for
+SLOW = 30  # seconds after which that is said
 LONGEST_TMPDIR = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # of a socket's path
 ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -63,21 +65,48 @@ def refuse_places() -> None:
             raise UserError(f"HOME {home}: cannot be written, and Ray keeps its token there; name another folder")
 
 
+class RayletEnded(Exception):
+    """Our own Ray's raylet has ended while it started, as it does where its agent takes more than 15 s."""
+
+
+def patiently(begin: Callable[[], object]) -> None:
+    """Begins our own Ray also on a slow machine, for as long as PATIENCE; raises RayletEnded where it never starts."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        before = psutil.Process().children()
+        try:
+            with _waiting(deadline):
+                begin()
+            return
+        except RayletEnded:
+            left = [child for child in psutil.Process().children() if child not in before]
+            for child in left:
+                child.kill()
+            psutil.wait_procs(left)
+            if time.monotonic() > deadline:
+                raise
+            print("Ray is slow to start here: starting it again", flush=True)
+
+
 @contextmanager
-def patience() -> Iterator[None]:
-    """Has Ray wait for its own node also on a slow machine: by itself it gives up after 30 s."""
+def _waiting(deadline: float) -> Iterator[None]:
+    """Has Ray wait for its own node: by itself it gives up after 30 s, and does not see that its raylet has ended."""
     from ray._private import services
 
     ask: Callable[..., Any] = services.get_node
 
     def get_node(*arguments: Any) -> Any:
-        for waited in itertools.count():
+        started, told = time.monotonic(), False
+        while True:
             try:
                 return ask(*arguments)
             except RuntimeError:
-                if waited >= PATIENCE:
+                children = {child.name(): child.status() for child in psutil.Process().children()}
+                if children.get("raylet") == psutil.STATUS_ZOMBIE:
+                    raise RayletEnded("its raylet has ended while it started") from None
+                if time.monotonic() > deadline:
                     raise
-            if waited == 30:
+            if not told and (told := time.monotonic() - started > SLOW):
                 print("Ray is slow to start here: waiting for it", flush=True)
             time.sleep(1.0)
 

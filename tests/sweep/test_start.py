@@ -1,5 +1,7 @@
 """Before Ray starts, and the driver's watch over it."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -37,19 +39,46 @@ def test_a_temporary_folder_that_ray_cannot_use_is_one_line(tmp_path, monkeypatc
 def test_a_node_that_comes_late_is_waited_for(monkeypatch, capsys):
     from ray._private import services
 
-    answers = [RuntimeError("not yet")] * 32 + [{"labels": {}}]
+    answers, now = [RuntimeError("not yet")] * 40 + [{"labels": {}}], [0.0]
 
     def get_node(*_):
+        now[0] += 1
         if isinstance(answer := answers.pop(0), RuntimeError):
             raise answer
         return answer
 
     monkeypatch.setattr(services, "get_node", get_node)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    with start.patience():
-        assert services.get_node("address", "id") == {"labels": {}}
-    assert services.get_node is get_node
+    start.patiently(lambda: services.get_node("address", "id"))
+    assert services.get_node is get_node and not answers
     assert capsys.readouterr().out == "Ray is slow to start here: waiting for it\n"
+    answers += [RuntimeError("not yet")] * 300
+    with pytest.raises(RuntimeError):
+        start.patiently(lambda: services.get_node("address", "id"))
+
+
+STARTED = """
+import threading, time
+import psutil
+from lmsa_bench.sweep.cluster import connected
+
+def kill():
+    while not (found := [child for child in psutil.Process().children() if child.name() == "raylet"]):
+        time.sleep(0.01)
+    found[0].kill()
+
+threading.Thread(target=kill).start()
+with connected(None, 1):
+    import ray
+    print("nodes", len(ray.nodes()), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_raylet_that_ends_while_it_starts_is_started_again():
+    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=500)
+    assert done.stdout == "Ray is slow to start here: starting it again\nnodes 1\n", done.stdout + done.stderr
 
 
 def test_a_worker_is_silent_when_its_pulse_has_stood_still_while_the_driver_looked(monkeypatch):
