@@ -41,6 +41,17 @@ def test_kinds_of_machine_are_told():
         assert len(made(HERE, HERE | change).notes) == 1
 
 
+def test_rows_that_choose_from_more_configurations_are_told():
+    def row(method, *lrs):
+        return [entry("t", method, {"lr": lr}, seed) for lr in lrs for seed in (0, 1)]
+
+    rows_of = {"a": row("m", 0.1, 0.2), "b": row("n", 0.1), "c": row("o", 0.1)}
+    entries = [one for es in rows_of.values() for one in es]
+    (note,) = report(suite_of(rows_of), rows(entries)).notes
+    assert note == "Rows do not choose from as many configurations a task: 1 for b, c; 2 for a."
+    assert not report(suite_of(rows_of, unranked=["a"]), rows(entries)).notes
+
+
 def test_seeds_share_a_source_model_unless_it_is_trained_on_their_images():
     with pytest.raises(UserError, match="task t: its results start from different source models"):
         made({"source": "a"}, {"source": "b"})

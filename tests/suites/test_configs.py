@@ -1,6 +1,7 @@
 """Every file of tune_configs/ loads and describes how to run it, and the paper's files have the paper's settings."""
 
 import inspect
+import math
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lmsa_bench.analysis.grids import reached
 from lmsa_bench.methods import METHODS
 from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suites
+from lmsa_bench.tasks import build
 from lmsa_bench.trial.spec import Trial
 
 load = cache(suites.load)
@@ -131,6 +133,27 @@ def test_the_criteria_figures_show_lmsas_default_reading_and_the_literal_one(nam
     for reading in ("state_view", "c"):
         assert values(ours, reading) == {default[reading].default}
     assert (values(literal, "state_view"), values(literal, "c")) == ({"flat"}, {1.0})
+
+
+@pytest.mark.parametrize("name", ["quickstart", "table1_equal_budget_small", "published_rows"])
+def test_lisa_draws_at_least_five_times_in_a_small_trial(name, data):
+    redrawn = [trial for trial in load(name).trials if trial.method in ("lisa", "lisa_lmflow", "ows")]
+    for trial in {(t.task, t.method, t.hparams["interval"], t.epochs): t for t in redrawn}.values():
+        task = build(trial.task, trial.options)
+        task.prepare(data)
+        steps = math.ceil(len(task.splits(data, trial.variant, 0).train) / trial.batch_size)
+        every = METHODS.get(trial.method)(**trial.hparams).every
+        assert sum(every.due(step, steps) for step in range(trial.epochs * steps)) >= 5, trial.label
+
+
+def test_quickstart_shows_the_literal_reading_beside_the_default_and_ranks_one_of_them():
+    suite = load("quickstart")
+    ranked = {row.name: row.ranked for row in suite.rows}
+    assert ranked["lmsa"] and not ranked["lmsa_literal"]
+    literal = trials("quickstart", "lmsa_literal")
+    assert [values(literal, name) for name in ("state_view", "c", "rho")] == [{"flat"}, {1.0}, {1.0}]
+    headlines = {name for suite in ("quickstart", "fashion", "table1") for name in load(suite).tasks}
+    assert not headlines & set(load("development").tasks)
 
 
 def test_figures_share_trials():

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hand_made import entry, suite_of, write
 
 from lmsa_bench.analysis.build import report
@@ -22,6 +23,13 @@ def test_a_process_tells_commit_packages_and_command():
     assert facts["commit"] == (head.stdout.strip() or None)
     assert facts["dirty"] in ((True, False) if facts["commit"] else (None,))
     assert facts["torch"] and facts["python"] and facts["command"]
+
+
+def test_a_machine_tells_its_processor_and_instruction_set():
+    found = provenance.of_machine("cpu")
+    assert (
+        found["device"] == "cpu" and found["cpu"] and found["instructions"] == torch.backends.cpu.get_cpu_capability()
+    )
 
 
 def test_a_command_is_told_as_it_was_typed(monkeypatch):
