@@ -23,6 +23,7 @@ class Published:
 
     identity: str = ""  # of the store itself: another one may answer at the same address
     suites: dict[str, dict[str, str]] = field(default_factory=dict)
+    settled: dict[str, str] = field(default_factory=dict)  # by suite the store's own stamp when it held all of that
 
 
 _STORES = TypeAdapter(dict[str, Published])  # by URI
@@ -42,6 +43,14 @@ class Cursor:
     def of(self, uri: str, suite: str) -> dict[str, str]:
         """The stamps of a suite's trials as they were published there, to be changed by whoever publishes."""
         return self._stores.setdefault(uri, Published()).suites.setdefault(suite, {})
+
+    def identity(self, uri: str) -> str:
+        """The store that was last published to at this address."""
+        return self._stores.setdefault(uri, Published()).identity
+
+    def settled(self, uri: str) -> dict[str, str]:
+        """By suite the stamp of the store as it was seen to hold all that it was sent; changed by who sees it."""
+        return self._stores.setdefault(uri, Published()).settled
 
     def forget(self, uri: str) -> None:
         """Nothing is there any more."""

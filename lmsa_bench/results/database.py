@@ -39,6 +39,16 @@ def path_of(uri: str) -> Path | None:
     return path
 
 
+def stamp(path: Path) -> str:
+    """A text that changes whenever the database does."""
+    found = []
+    for file in (path, Path(f"{path}-wal")):
+        with suppress(FileNotFoundError):
+            stat = file.stat()
+            found.append(f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}")
+    return " ".join(found)
+
+
 @contextmanager
 def ready(path: Path, make: Callable[[str], object]) -> Iterator[None]:
     """While the block runs, the database is there, and no other process makes its tables: ``make`` does, at a URI.

@@ -70,25 +70,25 @@ class Index:
             self._load()
             return self._stamps
 
-    def current(self, stamps: Mapping[str, str], read: Callable[[str], Entry]) -> tuple[pa.Table, dict[str, UserError]]:
-        """The rows of the trials with these stamps, and by trial why it cannot be read, of those that are left out."""
+    def current(self, stamps: Mapping[str, str], read: Callable[[str], Entry]) -> tuple[pa.Table, dict[str, str]]:
+        """The rows of the trials with these stamps, and by trial what is wrong with those that cannot be read."""
         with self._lock:
             table = self._load()
             stale = [trial for trial, stamp in stamps.items() if self._stamps.get(trial) != stamp]
-            entries, refused = list[Entry](), dict[str, UserError]()
+            entries, damaged = list[Entry](), dict[str, str]()
             for trial in stale:
                 try:
                     entries.append(read(trial))
                 except UserError as error:
-                    refused[trial] = error
-            if entries or self._stamps.keys() - (stamps.keys() - refused.keys()):
-                self._stamps = {trial: stamp for trial, stamp in stamps.items() if trial not in refused}
+                    damaged[trial] = str(error)
+            if entries or self._stamps.keys() - (stamps.keys() - damaged.keys()):
+                self._stamps = {trial: stamp for trial, stamp in stamps.items() if trial not in damaged}
                 kept = pa.array(sorted(self._stamps.keys() - stale), pa.string())
                 table = pa.concat_tables([table.filter(pc.is_in(table["trial"], value_set=kept)), self._rows(entries)])
                 self._table = table = table.sort_by("trial").combine_chunks()  # stable: epochs stay in order
                 with suppress(OSError):  # a folder that is read-only or full does without
                     self._write(table)
-            return table, refused
+            return table, damaged
 
     def _rows(self, entries: Collection[Entry]) -> pa.Table:
         table = rows(entries)

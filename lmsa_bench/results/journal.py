@@ -211,9 +211,9 @@ class Journal:
 
     def ends(self) -> list[End]:
         """How the trials ended that have."""
-        table, refused = self._current()
+        table, damaged = self._current()
         found = list(ends_of(table))
-        for name in refused:  # beside damaged records, say, a result may stand
+        for name in damaged:  # beside damaged records, say, a result may stand
             if (result := self.result(name)) is not None:
                 found.append(End.of(self.trial(name), result))
         return found
@@ -268,27 +268,22 @@ class Journal:
 
     def table(self) -> pa.Table:
         """All records as one table (see table.SCHEMA)."""
-        table, refused = self._current()
-        for error in refused.values():
-            raise error
-        return table.select(SCHEMA.names).replace_schema_metadata(None)
+        table, damaged = self.readable()
+        for reason in damaged.values():
+            raise UserError(reason)
+        return table
 
     def readable(self) -> tuple[pa.Table, dict[str, str]]:
         """The table without the trials whose files are damaged, and by trial what is wrong with those."""
-        whole, damaged = list[Entry](), dict[str, str]()
-        for trial_id in self.ids():
-            try:
-                whole.append(self.entry(trial_id))
-            except UserError as error:
-                damaged[trial_id] = str(error)
-        return rows(whole), damaged
+        table, damaged = self._current()
+        return table.select(SCHEMA.names).replace_schema_metadata(None), damaged
 
     def frame(self) -> "pd.DataFrame":
         """The table for a notebook, with a column for each hyper-parameter."""
         return frame(self.table())
 
-    def _current(self) -> tuple[pa.Table, dict[str, UserError]]:
-        """The index of the trials of this protocol, and why some cannot be read."""
+    def _current(self) -> tuple[pa.Table, dict[str, str]]:
+        """The index of the trials of this protocol, and what is wrong with those that are not in it."""
         return self._index.current({name: self.stamp(name, READ) for name in self.ids()}, self.entry)
 
     def _started(self) -> list[str]:

@@ -91,7 +91,22 @@ class ResultStore:
         written = self.publish(journal, suite_name, trial_ids, anew=True)
         if written and (lost := self.publish(journal, suite_name, trial_ids, anew=True)):
             raise StoreUnavailable(f"tracking store {self.shown} has not kept {lost} trials that it was sent")
+        if self._database is not None:
+            with self._cursor(journal) as cursor:
+                cursor.settled(self.uri)[suite_name] = database.stamp(self._database)
         return written
+
+    def is_settled(self, journal: Journal, suite_name: str, trial_ids: Collection[str]) -> bool:
+        """Whether all of these are published, and nobody has written into the store's file since it held them all.
+
+        A server may always have lost something.
+        """
+        if self._database is None:
+            return False
+        with self._cursor(journal) as cursor:
+            stamps = {trial: journal.stamp(trial) for trial in set(journal.ids()).intersection(trial_ids)}
+            published = cursor.of(self.uri, suite_name).items() >= stamps.items()
+            return published and cursor.settled(self.uri).get(suite_name) == database.stamp(self._database)
 
     def table(self) -> pa.Table:
         """The journal's table (see journal.SCHEMA), from MLflow alone."""
@@ -102,14 +117,18 @@ class ResultStore:
             found = [[entry for run in runs if (entry := run_tags.entry_of(run.data.tags))] for runs in doubled]
         return rows(entries[0] for entries in found if entries)
 
-    def publish_summary(self, journal: Journal, suite_name: str, *, anew: bool = False) -> None:
-        """Puts a suite's table, figures and page on its own run, and its overview where MLflow shows it at sight."""
+    def publish_summary(self, journal: Journal, suite_name: str, *, anew: bool = False) -> str:
+        """Puts a suite's table, figures and page on its own run, and its overview where MLflow shows it at sight.
+
+        Returns the link to that, as ``link`` does.
+        """
         folder = journal.root / "summary" / suite_name
         files = sorted(file for file in folder.glob("*") if file.is_file())
         stamp = " ".join(f"{file.name}-{file.stat().st_mtime_ns}" for file in files)
         with self._cursor(journal) as cursor:
             if not anew and cursor.of(self.uri, suite_name).get(SUMMARY, "") == stamp:
-                return
+                return self._link(cursor.identity(self.uri), suite_name)
+            was_settled = self._database and cursor.settled(self.uri).get(suite_name) == database.stamp(self._database)
             for left in (2, 1, 0):
                 try:
                     with self._calls():
@@ -121,6 +140,9 @@ class ResultStore:
                     if not left or "unique constraint" not in str(error).lower():
                         raise
             cursor.of(self.uri, suite_name)[SUMMARY] = stamp
+            if self._database and was_settled:
+                cursor.settled(self.uri)[suite_name] = database.stamp(self._database)
+            return self._link(cursor.identity(self.uri), suite_name)
 
     def _put_summary(self, suite_name: str, folder: Path, files: Collection[Path]) -> None:
         (client, experiment), run_id = self._connected(), self._suite_run(suite_name)
@@ -134,7 +156,10 @@ class ResultStore:
     def link(self, suite_name: str) -> str:
         """The page that lists the suite's methods, the best first: of the server, or of ``mlflow ui`` on this store."""
         with self._calls():
-            return overview.link(self.shown if self.is_server else UI, self._connected()[1], suite_name)
+            return self._link(self._identity(), suite_name)
+
+    def _link(self, identity: str, suite_name: str) -> str:
+        return overview.link(self.shown if self.is_server else UI, identity.partition(" ")[0], suite_name)
 
     def deduplicate(self) -> int:
         """Deletes all but one of the runs that two publishers at once made for a trial or suite; returns how many."""
@@ -160,7 +185,7 @@ class ResultStore:
             yield cursor
 
     def _identity(self) -> str:
-        """The store that answers now, as it may be another than a moment ago."""
+        """The store that answers now, as it may be another than a moment ago: its experiment, and since when."""
         self._connection = None
         self._connected()
         assert self._connection is not None

@@ -137,30 +137,29 @@ def conclude(
 ) -> int:
     """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is."""
     journal.refresh()
-    results = {trial.id: journal.result(trial.id) for trial in suite.needed}
-    failed = [(t, result) for t in suite.needed if (result := results[t.id]) and result.status == "failed"]
+    ends, needed = {end.trial: end for end in journal.ends()}, suite.needed
+    failed = [(t, end) for t in needed if (end := ends.get(t.id)) and end.status == "failed"]
     link = page = None
-    missing = sum(result is None for result in results.values())
-    for trial, result in failed[:MOST_FAILURES]:
-        print(failed_line(trial, result.reason))
+    missing = sum(trial.id not in ends for trial in needed)
+    for trial, end in failed[:MOST_FAILURES]:
+        print(failed_line(trial, end.reason))
     if len(failed) > MOST_FAILURES:
         print(f"and {len(failed) - MOST_FAILURES} more failed trials")
-    if len(failed) + missing < len(results) or not results:
+    if len(failed) + missing < len(needed) or not needed:
         table = journal.table()
         found = report(suite, table, footnotes(suite, table), standing)
         page = write(found, journal, anew=fresh)
         print(tables.render(found, "table").decode(), flush=True)
         if trouble is None and not suite.part:
             try:
-                store.publish_summary(journal, suite.name)
-                link = store.link(suite.name)
+                link = store.publish_summary(journal, suite.name)
             except UserError as error:
                 trouble = str(error)
     else:
         print("no trial has finished, so there is no table")
     if missing:
-        print(f"{missing} of {len(results)} trials have not ended: run the same command again to resume")
-    if missing == len(results) > 0:
+        print(f"{missing} of {len(needed)} trials have not ended: run the same command again to resume")
+    if missing == len(needed) > 0:
         return 1
     if page is not None:
         print(f"page: {page}")

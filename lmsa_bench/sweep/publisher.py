@@ -54,7 +54,8 @@ class Publisher:
             if self._ended.is_set():
                 if self._written:
                     self.store.deduplicate()
-                self.store.settle(self.journal, self.suite, self.ids)
+                if not self.store.is_settled(self.journal, self.suite, self.ids):
+                    self.store.settle(self.journal, self.suite, self.ids)
             self.trouble = None
         except UserError as error:  # a refusal too: the sweep continues, and reports it at its end
             self.trouble = str(error)

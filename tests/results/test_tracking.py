@@ -409,3 +409,30 @@ def test_a_server_that_dies_and_comes_back_behind_a_flaky_network_gets_everythin
     finally:
         network.shutdown()
         server.kill()
+
+
+def test_a_store_that_nobody_has_written_into_since_is_not_looked_at(journal, tmp_path):
+    filled(journal, 3)
+    opened, database = ResultStore(default_uri(journal.root)), journal.root / "mlflow.db"
+    ids = journal.ids()
+    assert not opened.is_settled(journal, "suite", ids)
+    opened.publish(journal, "suite")
+    assert not opened.is_settled(journal, "suite", ids)
+    assert opened.settle(journal, "suite") == 0
+    shutil.copy(database, tmp_path / "backup.db")
+    assert opened.is_settled(journal, "suite", ids)
+    assert opened.publish_summary(journal, "suite") == opened.publish_summary(journal, "suite") == opened.link("suite")
+    assert ResultStore(opened.uri).is_settled(journal, "suite", ids)  # our own last words
+    assert not opened.is_settled(journal, "another", ids)
+    assert not ResultStore(f"sqlite:///{tmp_path}/backup.db").is_settled(journal, "suite", ids)
+
+    client, _ = opened._connected()
+    (run, *_) = [run for run in opened._runs() if "lmsa.trial_key" in run.data.tags]
+    client.set_tag(run.info.run_id, "note", "somebody was here")
+    assert not opened.is_settled(journal, "suite", ids)
+    assert opened.settle(journal, "suite") == 0 and opened.is_settled(journal, "suite", ids)
+    shutil.copy(tmp_path / "backup.db", database)
+    assert not opened.is_settled(journal, "suite", ids)
+    assert opened.settle(journal, "suite") == 0 and opened.is_settled(journal, "suite", ids)
+    write(journal, entry("t", "m", {}, 99))
+    assert not opened.is_settled(journal, "suite", journal.ids())
