@@ -341,7 +341,7 @@ def test_a_server_that_is_down_is_told_at_once_and_nothing_is_lost(journal, capl
         ResultStore(uri).publish(journal, "suite")
     assert time.monotonic() - start < 10
     assert not [record for record in caplog.records if record.name.startswith("urllib3")]  # of each try
-    nothing = {uri: {"identity": "", "suites": {"suite": {}}}}
+    nothing = {uri: {"identity": "", "settled": {}, "suites": {"suite": {}}}}
     assert json.loads((journal.root / cursor.NAME).read_text()) == nothing
     assert ResultStore(default_uri(journal.root)).publish(journal, "suite") == 3
 
