@@ -25,9 +25,9 @@ def atlas(report: Report) -> "Figure | None":
         return None
     counts = [len({seed for _, seed in measures.truths(task)}) for task in tasks]
     title = (
-        f"{report.suite}: points of test accuracy lost by tuning a layer alone, mean of {seeds_text(counts)}\n"
-        "darker is better, a star marks the best layer; a column is a variant (0.27/5: strength 0.27, 5 labels of a\n"
-        "class), and below it stands the row with the best test accuracy there"
+        f"{report.suite}: points of test accuracy lost by tuning a layer alone, mean of {seeds_text(counts)}; "
+        "darker is better, a star marks the best\n"
+        "a column is a variant (0.27/5: strength 0.27, 5 labels of a class); below it, the row with the best accuracy"
     )
     columns = min(2, len(tasks))
     most = max(len({variant for variant, _ in measures.truths(task)}) for task in tasks)
