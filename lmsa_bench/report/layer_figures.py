@@ -142,7 +142,7 @@ def fidelities(report: Report) -> "Figure | None":
     if not names:
         return None
     tasks = [*found.tasks, fidelity.OVERALL]
-    columns = 2 if len(tasks) == 4 else min(3, len(tasks))
+    columns = {4: 2, 7: 4, 8: 4}.get(len(tasks), min(3, len(tasks)))  # that leave few places empty
     title = (
         f"{report.suite}: test accuracy lost against the best single layer, mean and 95 % t interval; 0 is perfect\n"
         "dashed: a layer drawn at random"
