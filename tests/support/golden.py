@@ -104,6 +104,9 @@ def _few(split: Split) -> Split:
 
 
 def _doubled(task: Task) -> Any:
+    # The mask is made of exponentials in float32, whose last bit depends on the CPU: their sixteenths do not.
+    if task.name == "digits_masked":
+        return lambda images: (task.transform(images).double() * 16).round() / 16
     return lambda images: task.transform(images).double()
 
 
