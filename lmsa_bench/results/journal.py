@@ -20,7 +20,7 @@ from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.object_store import PATIENCE, Storage, is_uri
 from lmsa_bench.results import index, reading
 from lmsa_bench.results.index import End, Index, ends_of
-from lmsa_bench.results.table import SCHEMA, Entry, frame, rows
+from lmsa_bench.results.table import SCHEMA, Entry, frame
 from lmsa_bench.trial.outcomes import Outcomes
 from lmsa_bench.trial.spec import PROTOCOL, EpochRecord, Trial, TrialResult, canonical
 
