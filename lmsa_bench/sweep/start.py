@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,21 +75,33 @@ def patiently(begin: Callable[[], object]) -> None:
     while True:
         before = psutil.Process().children()
         try:
-            with _waiting(deadline):
+            with _waiting(deadline, before):
                 begin()
             return
         except RayletEnded:
-            left = [child for child in psutil.Process().children() if child not in before]
+            left = _children(before)
             for child in left:
-                child.kill()
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             psutil.wait_procs(left)
             if time.monotonic() > deadline:
                 raise
             print("Ray is slow to start here: starting it again", flush=True)
 
 
+def _children(before: Collection[Any]) -> list[Any]:
+    return [child for child in psutil.Process().children() if child not in before]
+
+
+def _raylet_has_ended(before: Collection[Any]) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        raylets = [child for child in _children(before) if child.name() == "raylet"]
+        return any(raylet.status() == psutil.STATUS_ZOMBIE for raylet in raylets)
+    return False
+
+
 @contextmanager
-def _waiting(deadline: float) -> Iterator[None]:
+def _waiting(deadline: float, before: Collection[Any]) -> Iterator[None]:
     """Has Ray wait for its own node: by itself it gives up after 30 s, and does not see that its raylet has ended."""
     from ray._private import services
 
@@ -101,8 +113,7 @@ def _waiting(deadline: float) -> Iterator[None]:
             try:
                 return ask(*arguments)
             except RuntimeError:
-                children = {child.name(): child.status() for child in psutil.Process().children()}
-                if children.get("raylet") == psutil.STATUS_ZOMBIE:
+                if _raylet_has_ended(before):
                     raise RayletEnded("its raylet has ended while it started") from None
                 if time.monotonic() > deadline:
                     raise
