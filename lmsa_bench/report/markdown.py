@@ -13,7 +13,8 @@ def answer_and_table(report: Report) -> list[str]:
     ranks = report.statistics.average_ranks
     best = {task: report.best(task) for task in report.tasks}
     answered = report.headline or (f"{report.statistics.verdict()}.",)
-    lines = [f"### {_escaped(report.suite)}", "", *(f"{_escaped(sentence)}\n" for sentence in answered)]
+    first, *rest = map(_escaped, answered)
+    lines = [f"**{_escaped(report.suite)}:** {first}\n", *(f"{text}\n" for text in rest)]  # MLflow shows line one
     table = [["method", *report.tasks, "average rank"]]
     for row in report.order:
         shown = [_escaped(percent(report.cells[row, task])) for task in report.tasks]
@@ -31,7 +32,7 @@ def markdown(report: Report) -> str:
     found = report.verdicts
     if found is not None and found.comparisons:
         rows = [[*map(_escaped, line)] for line in answer.by_shift(found)]
-        lines += ["", "The methods that no other beats, by shift:", "", *_grid(rows, "l")]
+        lines += ["", "The methods that no other method beats, by shift:", "", *_grid(rows, "l")]
         lines += ["", " ".join(answer.limits(found))]
     for section in report.sections:
         lines += ["", *(f"    {line}".rstrip() for line in section.lines)]
