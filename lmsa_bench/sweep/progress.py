@@ -112,14 +112,13 @@ class Progress:
         left, spent = self.left(), clock(time.monotonic() - self.begun)
         parts += [spent if left is None else f"{spent}, about {clock(left)} left"]
         self.spinner.update(text=" · ".join(parts))
-        table = Table(
-            "method", *self.tasks, title="Best validation accuracy so far, in %", title_justify="left", box=None
-        )
+        table = Table("method", *self.tasks, box=None)
         for row in dict.fromkeys(self.rows.values()):
             cells = [self.best.get((row, task)) for task in self.tasks]
-            if any(cells):
+            if any(cell is not None for cell in cells):
                 table.add_row(row, *("" if cell is None else f"{100 * cell:.1f}" for cell in cells))
-        return Group(self.spinner, ProgressBar(self.total, self.done), *[table] * bool(self.best))
+        known = ["Best validation accuracy so far, in %", table] if self.best else []
+        return Group(self.spinner, *known, ProgressBar(self.total, self.done))  # last, since it ends no line
 
     def close(self) -> None:
         """Leaves the terminal to what follows."""

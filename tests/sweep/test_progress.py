@@ -83,6 +83,7 @@ def test_a_terminal_shows_what_happens_and_the_table_so_far(now, monkeypatch):
     shown.close()
     view = terminal.getvalue()
     assert "2 at a time · 3 of 8 trials · 1 failed · 1 min 05 s" in view
+    assert "Best validation accuracy so far" in view
     assert "row method0" in view and "75.0" in view and "row method1" not in view
 
 
