@@ -21,14 +21,16 @@ ENDED = ("finished", "diverged", "failed")
 
 
 def reached(suite: "Suite", table: pa.Table) -> "Suite":
-    """The suite with those trials alone that its extended grids have reached, by the records so far.
+    """The suite with those trials alone that its extended grids have reached, by the records so far."""
+    return grown(suite, outcomes(of_trials(suite.needed, table))) if suite.grows else suite
+
+
+def grown(suite: "Suite", ends: Mapping[str, End]) -> "Suite":
+    """The suite with those trials alone that its extended grids have reached, by the trials that have ended.
 
     ``probes`` of it are the next values, tried on the first replication and not preferred there, or not yet ended.
     """
-    if not suite.grows:
-        return suite
-    every = (*suite.trials, *suite.probes)
-    ends = outcomes(of_trials(every, table))
+    every = suite.needed
     fixed = frozenset[str]().union(*(row.configurations for row in suite.rows if not row.start))
     joined, tried = {trial.id for trial in every if trial.configuration in fixed}, set[str]()
     for row in (row for row in suite.rows if row.start):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from lmsa_bench.analysis.ranks import Interval, t_interval
 from lmsa_bench.errors import UserError
-from lmsa_bench.trial.spec import Trial, Value
+from lmsa_bench.trial.spec import Trial, TrialResult, Value
 
 if TYPE_CHECKING:
     from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
@@ -46,6 +46,12 @@ class End(NamedTuple):
     val_loss: float
     layers: tuple[int, ...]
     remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, result: TrialResult) -> "End":
+        """What a result says of it, for choosing: without layers."""
+        accuracy, loss = (math.nan if value is None else value for value in (result.val_accuracy, result.val_loss))
+        return cls(result.status, result.reason, result.best_epoch, accuracy, loss, ())
 
 
 @dataclass(frozen=True)

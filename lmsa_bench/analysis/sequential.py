@@ -39,7 +39,7 @@ class Look(NamedTuple):
 class Standing(NamedTuple):
     """How far a sweep that runs until all is decided has come."""
 
-    trials: tuple[Trial, ...]  # all that are needed up to this look
+    trials: tuple[Trial, ...]  # up to this look, with all that extended grids may come to
     look: Look
     pairs: int  # of the suite, for which verdicts hold together
     decided: Mapping[Pair, Judged]  # each as of the look that decided it: a single one
@@ -74,10 +74,10 @@ def standing(suite: "Suite", table: pa.Table, planned: Sequence[Look]) -> Standi
     count = len(suite.tasks) * len(rows) * (len(rows) - 1) // 2
     decided = dict[Pair, Judged]()
     for look, following in zip(planned, [*planned[1:], None], strict=True):
-        now = reached(replace(suite, trials=_up_to(suite, sizes)), table)
-        needed = now.needed
-        if not {trial.id for trial in needed} <= ended:
-            return Standing(needed, look, count, decided, "")
+        trials = _up_to(suite, sizes)
+        now = reached(replace(suite, trials=trials), table)
+        if not {trial.id for trial in now.needed} <= ended:
+            return Standing(trials, look, count, decided, "")
         found = replications(now, table, rows)
         gaps = [one.differences for one in found]
         lent, level = prior(gaps), Level(count, look.alpha)
@@ -91,12 +91,12 @@ def standing(suite: "Suite", table: pa.Table, planned: Sequence[Look]) -> Standi
                 if following and not hopeless(gap, k, planned[-1].n, lent, last, suite.margin):
                     alive |= {(one.task, first), (one.task, second)}
         if following is None:
-            return Standing(needed, look, count, decided, f"{look.n} replications are the most that were asked for")
+            return Standing(trials, look, count, decided, f"{look.n} replications are the most that were asked for")
         if not alive:
             open_ones = count - len(decided)
             hopeless_ones = f"{planned[-1].n} replications are unlikely to decide the {open_ones} open comparisons"
             why = hopeless_ones if open_ones else "every comparison is decided"
-            return Standing(needed, look, count, decided, why)
+            return Standing(trials, look, count, decided, why)
         sizes |= {key: following.n for key in alive}
     raise AssertionError("the last look returns")
 

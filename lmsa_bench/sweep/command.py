@@ -27,10 +27,10 @@ from lmsa_bench.sweep import plan, start
 from lmsa_bench.sweep.arguments import parser
 from lmsa_bench.sweep.progress import MOST_FAILURES, Progress, failed_line, in_order
 from lmsa_bench.sweep.publisher import Publisher
-from lmsa_bench.sweep.until import Steps, run_in_steps
+from lmsa_bench.sweep.until import Grow, Steps
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import Trial, TrialResult
+from lmsa_bench.trial.spec import Trial, TrialResult, Value
 
 OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
@@ -59,9 +59,17 @@ def run_local(suite: Suite, pending: Sequence[Trial], place: Place, progress: Pr
 
 
 def run_on_ray(
-    suite: Suite, pending: Sequence[Trial], place: Place, cluster: Cluster, progress: Progress, last: ExitStack
+    suite: Suite,
+    pending: Sequence[Trial],
+    grow: Grow,
+    place: Place,
+    cluster: Cluster,
+    progress: Progress,
+    last: ExitStack,
 ) -> None:
     """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason.
+
+    What ``grow`` adds meanwhile, of the same source models, runs on the same workers.
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
@@ -87,6 +95,7 @@ def run_on_ray(
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
     progress.now("making source models")
     facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
+    provenance_at = dict[tuple[str, int], dict[str, Value]]()
     for trial in pending:
         own = facts[trial.id]
         if isinstance(own, Failure):
@@ -96,14 +105,26 @@ def run_on_ray(
             progress.add(trial, failure=own.reason)
         else:
             lines[own.judgement(task_of(trial))] = None
-            jobs.append(Job(trial, {**place.provenance, **own.provenance()}, orders))
+            provenance_at[trial.setting, trial.seed] = known = {**place.provenance, **own.provenance()}
+            jobs.append(Job(trial, known, orders))
     print("\n".join([*lines, f"{len(jobs)} trials, {at_once or 1} at a time"]), flush=True)
     progress.now(f"{at_once or 1} at a time")
-    tuning.fit(jobs, journal, cluster.asha, progress)
+
+    def more() -> list[Job]:
+        progress.expect(grown := grow(lambda trial: (trial.setting, trial.seed) in provenance_at))
+        return [Job(trial, provenance_at[trial.setting, trial.seed], orders) for trial in grown]
+
+    tuning.fit(jobs, journal, cluster.asha, progress, more)
 
 
 def run(
-    suite: Suite, pending: Sequence[Trial], place: Place, cluster: Cluster | None, plain: bool, last: ExitStack
+    suite: Suite,
+    pending: Sequence[Trial],
+    grow: Grow,
+    place: Place,
+    cluster: Cluster | None,
+    plain: bool,
+    last: ExitStack,
 ) -> None:
     """Runs the trials whose data and weights can be had, on Ray or here; the others end as failed, with the reason."""
     unready = local.unready(pending, place.data)
@@ -122,7 +143,7 @@ def run(
         if cluster is None:
             run_local(suite, able, place, progress)
         else:
-            run_on_ray(suite, able, place, cluster, progress, last)
+            run_on_ray(suite, able, grow, place, cluster, progress, last)
     finally:
         progress.close()
 
@@ -175,11 +196,6 @@ def conclude(
     return 1 if failed or missing else 0 if trouble is None else UNPUBLISHED
 
 
-def come_to(suite: Suite, journal: Journal) -> Suite:
-    """The suite; of extended grids what they have come to."""
-    return reached(suite, journal.table()) if suite.grows else suite
-
-
 def show_plan(suite: Suite, results: Path, storage: str | None, data: Path, slots: int) -> None:
     """Prints what a sweep would do, and makes no results folder."""
     with TemporaryDirectory() as empty:
@@ -189,7 +205,7 @@ def show_plan(suite: Suite, results: Path, storage: str | None, data: Path, slot
         finished = journal.finished()
         if (changed := local.changed_trials(suite, journal, finished)) is not None:
             print(f"{changed.text}: {OFFERED}")
-        now = come_to(suite, journal)
+        now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
         pending = [trial for trial in now.needed if trial.id not in finished]
         print("\n".join(plan.describe(now, journal, pending, data, slots)))
 
@@ -243,7 +259,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     suite.refuse_missing_weights()
     finished = local.ended(suite, journal, options.changed, OFFERED)
     seen = plan.seconds_seen(journal)
-    pending = [trial for trial in come_to(suite, journal).needed if trial.id not in finished]
     for trial_id in finished:  # what ended before there was a storage
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
@@ -251,22 +266,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
     ids, found = [trial.id for trial in suite.trials], Steps(suite, planned, journal)
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
-
-        def go(some: list[Trial]) -> None:
+        while some := found.pending():
             tasks = len({trial.task for trial in some})
             where = "in this process" if cluster is None else "on Ray"
             starting = ", which is starting" * (cluster is not None and start.is_own(cluster.address))
             told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
             print(f"suite {suite.title}: {told}", flush=True)
-            run(suite, in_order(some, seen), place, cluster, options.plain, last)
-
-        if found.several:
-            run_in_steps(found.needed, journal, go)
-        elif pending:
-            go(pending)
-        else:
-            print(f"all {len(suite.trials)} trials are done: nothing to run", flush=True)
-    suite = found.suite
+            run(suite, in_order(some, seen), found.grow, place, cluster, options.plain, last)
+        if not found.handed:
+            print(f"all {len(found.suite.needed)} trials are done: nothing to run", flush=True)
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(suite, journal, store, bool(pending), publisher.trouble, found.standing)
+    return conclude(found.suite, journal, store, bool(found.handed), publisher.trouble, found.standing)

@@ -71,6 +71,11 @@ class Progress:
         """Shows what happens, on a terminal."""
         self.doing = doing
 
+    def expect(self, more: Sequence[Trial]) -> None:
+        """These trials are to end as well."""
+        self.total += len(more)
+        self.waiting.update(kind(trial) for trial in more)
+
     def add(
         self, trial: Trial, *, seconds: float | None = None, accuracy: float | None = None, failure: str = ""
     ) -> None:

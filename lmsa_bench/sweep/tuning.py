@@ -4,8 +4,8 @@ import errno
 import logging
 import os
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +14,14 @@ from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.tune.search import Searcher
 
 from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
 from lmsa_bench.local import Failure, Place, fail
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.sweep import nodes
-from lmsa_bench.sweep.job import Job
+from lmsa_bench.sweep.job import Job, Orders
 from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
@@ -105,12 +105,45 @@ class Ended(tune.Callback):
             self.died[died] = "its worker failed, and the reason could not be written"
 
 
-def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -> None:
-    """Runs these trials of one sweep; those that die too often end as failed, with the reason."""
+class Queue(Searcher):
+    """Hands out jobs in order, and once all are out those that results have added meanwhile."""
+
+    def __init__(self, jobs: Sequence[Job], more: Callable[[], list[Job]], orders: Orders) -> None:
+        super().__init__()
+        self.waiting, self.more, self.orders = deque(jobs), more, orders
+        self.out = list[Job]()
+        self.ended = self.asked = 0
+
+    def suggest(self, trial_id: str) -> Any:
+        """See Searcher."""
+        if not self.waiting and self.asked < self.ended:
+            self.asked = self.ended
+            self.waiting.extend(self.more())
+        if self.waiting:
+            self.out.append(self.waiting.popleft())
+            return replace(self.out[-1], orders=self.orders).to_config()
+        return None if self.ended < len(self.out) else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """See Searcher."""
+        self.ended += 1
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: Tune's own state is disposable."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing either: Tune keeps a copy of its searcher on disk."""
+        return {}
+
+
+def fit(
+    jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress, more: Callable[[], list[Job]] = list
+) -> None:
+    """Runs these trials of one sweep and those that ``more`` adds as they end; each that dies too often has failed."""
     ended = Ended(progress, jobs[0].orders.timeout if jobs else 0)
     while jobs:
         ended.died, ended.count = {}, 0
-        _fit(jobs, journal, asha, ended)
+        jobs = _fit(jobs, journal, asha, ended, more)
         if ended.count < len(jobs):
             return  # interrupted
         finished, again = journal.finished(), []
@@ -130,27 +163,29 @@ def fit(jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress) -
         jobs = again
 
 
-def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended) -> None:
+def _fit(
+    jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended, more: Callable[[], list[Job]]
+) -> Sequence[Job]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it prints tracebacks about its own state
     at_once = max(1, nodes.slots(jobs[0].orders.cpus, jobs[0].orders.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     with scratch_folder(journal.root) as scratch:
         orders = replace(jobs[0].orders, scratch=str(scratch), peers=min(at_once, len(jobs)))
+        queue = Queue(jobs, more, orders)
         try:
-            _tune([replace(job, orders=orders) for job in jobs], scratch, asha, ended)
+            _tune(queue, scratch, asha, ended)
         finally:
             nodes.forget(f"{scratch}/")
+    return [*queue.out, *queue.waiting]
 
 
-def _tune(jobs: Sequence[Job], scratch: Path, asha: bool, ended: Ended) -> None:
-    orders = jobs[0].orders
+def _tune(queue: Queue, scratch: Path, asha: bool, ended: Ended) -> None:
+    orders = queue.orders
     scheduler: TrialScheduler = OneASHAEach() if asha else FIFOScheduler()
-    # Not a grid: of one, Tune copies the whole list for each trial, and starts none before the last copy.
-    search = BasicVariantGenerator(points_to_evaluate=[job.to_config() for job in jobs])
     tuner = tune.Tuner(
         tune.with_resources(TrialTrainable, {"cpu": orders.cpus, "gpu": orders.gpus}),
         param_space={"job": None},
-        tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler, search_alg=search, num_samples=len(jobs)),
+        tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler, search_alg=queue, num_samples=-1),
         run_config=tune.RunConfig(
             storage_path=str(scratch),
             verbose=0,

@@ -1,52 +1,58 @@
-"""A sweep in steps, each of which depends on the results before: extended grids, and replications until decided."""
+"""Which trials a sweep needs by the results so far: extended grids, and replications until all is decided."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
-from lmsa_bench.analysis.grids import reached
+from lmsa_bench.analysis.grids import grown
+from lmsa_bench.analysis.selection import End, of_trials, outcomes
 from lmsa_bench.analysis.sequential import Look, Standing, standing
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.trial.spec import Trial
 
+Grow = Callable[[Callable[[Trial], bool]], list[Trial]]
+
 
 class Steps:
-    """What a sweep needs next; ``suite`` is the part of it that was needed last."""
+    """A sweep's trials, each handed out once; ``suite`` is the part of the whole that is needed by now."""
 
     def __init__(self, whole: Suite, planned: Sequence[Look], journal: Journal) -> None:
         self.whole, self.planned, self.journal = whole, planned, journal
-        self.suite = whole
+        self.suite = self.possible = whole
         self.standing: Standing | None = None  # where it runs until all is decided
+        self.ends = dict[str, End]()
+        self.handed = set[str]()
 
-    @property
-    def several(self) -> bool:
-        """Whether what is needed depends on results."""
-        return bool(self.planned) or self.whole.grows
+    def pending(self) -> list[Trial]:
+        """The trials that are needed next; none once all have ended or been handed out."""
+        self.journal.refresh()
+        if self.planned:
+            self.standing = found = standing(self.whole, self.journal.table(), self.planned)
+            self.possible = replace(self.whole, trials=found.trials)
+            print(
+                f"{len(found.decided)} of {found.pairs} comparisons are decided at {found.look.n} replications"
+                + (f"; ended since {found.over}" if found.over else ""),
+                flush=True,
+            )
+        if self.whole.grows:
+            known = outcomes(of_trials(self.possible.trials, self.journal.table()))
+            self.ends = {trial: end for trial, end in known.items() if end.status is not None}
+        return self._next(self.journal.finished())
 
-    def needed(self) -> Sequence[Trial]:
-        """The trials that count by the records so far."""
-        table = self.journal.table()
-        if not self.planned:
-            self.suite = reached(self.whole, table)
-            return self.suite.needed
-        self.standing = found = standing(self.whole, table, self.planned)
-        self.suite = replace(self.whole, trials=found.trials)
-        print(
-            f"{len(found.decided)} of {found.pairs} comparisons are decided at {found.look.n} replications"
-            + (f"; ended since {found.over}" if found.over else ""),
-            flush=True,
-        )
-        return found.trials
+    def grow(self, able: Callable[[Trial], bool]) -> list[Trial]:
+        """The trials that extended grids have come to since and that can run now, asked while others run."""
+        if not self.whole.grows or self.journal.storage is not None:  # what ended on other nodes is not here yet
+            return []
+        for trial in self.suite.needed:
+            if trial.id not in self.ends and (result := self.journal.result(trial.id)) is not None:
+                self.ends[trial.id] = End.of(result)
+        return self._next(self.ends, able)
 
-
-def run_in_steps(needed: Callable[[], Sequence[Trial]], journal: Journal, run: Callable[[list[Trial]], None]) -> None:
-    """Runs what is needed by the records so far and has not ended, until nothing more is; a trial that fails, once."""
-    tried = set[str]()
-    while True:
-        journal.refresh()
-        wanted, finished = needed(), journal.finished()
-        pending = [trial for trial in wanted if trial.id not in finished and trial.id not in tried]
-        if not pending:
-            return
-        tried |= {trial.id for trial in pending}
-        run(pending)
+    def _next(self, ended: Container[str], able: Callable[[Trial], bool] = lambda trial: True) -> list[Trial]:
+        self.suite = grown(self.possible, self.ends) if self.whole.grows else self.possible
+        fresh = [trial for trial in self.suite.needed if trial.id not in ended and trial.id not in self.handed]
+        found = [trial for trial in fresh if able(trial)]
+        for trial in found:
+            self.handed.add(trial.id)
+            self.ends.pop(trial.id, None)  # of one that had failed, and is tried again
+        return found

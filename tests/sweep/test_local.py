@@ -38,11 +38,13 @@ def sweep(folder: Path, data: Path, *more: str, raises: str = "") -> subprocess.
 
 
 def every_method() -> str:
-    """A suite with a row for each method."""
+    """A suite with a row for each method, and one whose grid goes on by what validation chooses."""
     rows = {name: {"grid": toy.hparams(name), "epochs": 2} for name in BUILT_IN}
     for name, row in rows.items():
         row["grid"] = {key: value for key, value in row["grid"].items() if value is not None}
         row["ranked"] = name not in ("no_adaptation", "score_only")
+    growing = {"lr": {"start": [1e-2], "extend": 10, "bounds": [1e-3, 1e-1]}}
+    rows["grown"] = {"method": "full", "grid": growing, "epochs": 2}
     head = {"suite": "every", "tasks": ["digits_flip"], "seeds": 1, "rows": rows}
     return json.dumps(head)  # which YAML can read
 
@@ -63,7 +65,10 @@ def test_here_and_on_ray_the_records_are_the_same(tmp_path, data):
     assert untimed(tmp_path / "--local") == untimed(tmp_path / "--plain")
     tables = [(tmp_path / mode / "results/summary/every/table.csv").read_bytes() for mode in told]
     assert tables[0] == tables[1]
-    assert sweep(tmp_path / "--local", data, "--local").stdout.startswith(f"all {len(BUILT_IN)} trials are done")
+    assert told["--plain"].stdout.count(" on Ray") == 1  # what its grids came to ran on the same workers
+    ran = len(Journal(tmp_path / "--local" / "results").ids())
+    assert ran > len(BUILT_IN)
+    assert sweep(tmp_path / "--local", data, "--local").stdout.startswith(f"all {ran} trials are done")
 
 
 def test_here_twice_the_records_are_the_same(tmp_path, data, monkeypatch):

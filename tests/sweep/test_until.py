@@ -1,11 +1,15 @@
 """A sweep that adds replications until all is decided that can be ends early, says why, and goes on after a kill."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from hand_made import entry, suite_of, write
 
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import command, until
 from lmsa_bench.trial.spec import Trial
 
@@ -38,28 +42,25 @@ def swept(tmp_path, data, monkeypatch, capsys):
 
 def numbers(results) -> dict[str, int]:
     found: dict[str, int] = {}
-    for entry in Journal(results).entries():
-        if entry.result is not None:
-            found[entry.trial.method] = found.get(entry.trial.method, 0) + 1
+    for one in Journal(results).entries():
+        if one.result is not None:
+            found[one.trial.method] = found.get(one.trial.method, 0) + 1
     return found
 
 
 def test_it_adds_only_what_can_change_and_goes_on_after_a_kill(swept):
     sweep, results, monkeypatch = swept
-    at_once = until.run_in_steps
+    run_all = command.run
 
-    def killed(needed, journal, run):
-        def some(trials: list[Trial]) -> None:
-            run(trials[:4])
-            raise KeyboardInterrupt
+    def killed(suite: Suite, pending: list[Trial], *more: Any) -> None:
+        run_all(suite, pending[:4], *more)
+        raise KeyboardInterrupt
 
-        return at_once(needed, journal, some)
-
-    monkeypatch.setattr(command, "run_in_steps", killed)
+    monkeypatch.setattr(command, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         sweep("--until", "decided", "--most", "5", "--margin", "2")
     assert sum(numbers(results).values()) == 4
-    monkeypatch.setattr(command, "run_in_steps", at_once)
+    monkeypatch.setattr(command, "run", run_all)
     status, told = sweep("--until", "decided", "--most", "5", "--margin", "2")
     assert status == 0 and "0 of 3 comparisons are decided at 3 replications" in told
     assert "ended since" in told and "The sweep added replications only where a verdict could change" in told
@@ -75,3 +76,31 @@ def test_what_cannot_be_is_said(swept):
         sweep("--until", "decided", "--seeds", "1")
     with pytest.raises(UserError, match="expected 0 to 100 points"):
         sweep("--margin", "-1")
+
+
+def test_a_grid_goes_on_as_its_trials_end_and_each_trial_is_handed_out_once(tmp_path):
+    made = {(lr, seed): entry("t", "m", {"lr": lr}, seed, [lr / 20], 0.5) for lr in (0.1, 1.0, 10.0) for seed in (0, 1)}
+    suite = suite_of({"m": list(made.values())})
+    suite = replace(suite, rows=(replace(suite.rows[0], start={("t", "lr"): (0.1, 1.0)}),))
+    steps = until.Steps(suite, [], journal := Journal(tmp_path, make=True))
+
+    def end(trials):
+        for one in made.values():
+            if one.trial in trials:
+                write(journal, one)
+
+    def named(trials):
+        return [(trial.hparams["lr"], trial.seed) for trial in trials]
+
+    first = steps.pending()
+    assert named(first) == [(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)] and steps.grow(bool) == []
+    end(first)
+    assert steps.grow(lambda trial: trial.seed != 0) == []  # the next value is tried at the first seed
+    probe = steps.grow(bool)
+    assert named(probe) == [(10.0, 0)] and steps.grow(bool) == []
+    end(probe)
+    joined = steps.grow(bool)
+    assert named(joined) == [(10.0, 1)]
+    end(joined)
+    assert steps.grow(bool) == [] and steps.pending() == []
+    assert len(steps.suite.trials) == 6 and not steps.suite.probes
