@@ -20,7 +20,10 @@ SUITE = {
     "seeds": 2,
     "epochs": 1,
     "sources": "one",
-    "rows": {"no_adaptation": {"ranked": True}, "lmsa_adam": {"grid": {"lr": 1e-2}}},
+    "rows": {
+        "no_adaptation": {"ranked": True},
+        "lmsa_adam": {"grid": {"lr": {"start": [1e-2], "extend": 10, "bounds": [1e-2, 1e-1]}}},  # goes on once
+    },
 }
 
 
@@ -51,7 +54,8 @@ def changed(bundle, path, change, *, listed=False):
 def test_it_holds_here_bit_by_bit(bundle, data, capsys):
     assert main(["--verify", str(bundle), "--rerun", "2", "--lot", "0", "--data", str(data)]) == 0
     told = capsys.readouterr().out
-    assert "every number of the table follows from the records of 4 trials" in told
+    ran = len(Journal(bundle.parent / "results").ids())
+    assert ran > 4 and f"every number of the table follows from the records of {ran} trials" in told
     assert told.count("test accuracy +0.00 points, 0.00% of its test images") == 2 and "what they should be" in told
 
 

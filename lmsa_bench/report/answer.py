@@ -84,15 +84,15 @@ def _over_tasks(found: Verdicts) -> list[str]:
     if found.interaction is not None:
         f = found.interaction
         tests.append(
-            f"Do differences of methods depend on the task? F = {f.f:.1f} ({f.df[0]:.1f} and {f.df[1]:.1f} degrees "
-            f"of freedom), {p_value(f.p)}"
+            f"Do the differences between methods depend on the task? F = {f.f:.1f} "
+            f"({f.df[0]:.1f} and {f.df[1]:.1f} degrees of freedom), {p_value(f.p)}"
         )
     if found.no_best is not None:
-        tests.append(f"Is some method beaten under no shift? {p_value(found.no_best)}")
+        tests.append(f"Could one method be best under every shift? {p_value(found.no_best)}")
     return [
-        "Over all tasks: where a row would rank if the suite were run again; how probable it is that a run of it is",
-        f"better than one of another row; and, for new tasks like these, that it is better, equal within "
-        f"{points(found.margin)}, or worse than {first} (Bayesian signed rank)",
+        "Over all tasks: where each method would rank if the suite were run again; the probability that a run of it",
+        f"beats one of another method; and the probabilities that on new tasks like these it is better than {first},",
+        f"equal to it within {points(found.margin)}, or worse (Bayesian signed rank test)",
         "",
         *aligned(rows),
         "",
@@ -126,7 +126,7 @@ def _signed_ranks(found: Verdicts) -> list[str]:
 
 
 def _what_it_takes(found: Verdicts) -> list[str]:
-    head = ["task", "between replications", "of it images", "of it selection", "resolves", f"finds ({POWER:.0%})"]
+    head = ["task", "replications", "images alone", "selection alone", "resolves", f"finds ({POWER:.0%})"]
     rows = [[*head, "open", "half of them", "all that can be"]]
     for task in found.tasks:
         if (parts := task.components) is None:
@@ -147,9 +147,10 @@ def _what_it_takes(found: Verdicts) -> list[str]:
             ]
         )
     return [
-        "What it would take: deviations of the differences between two rows in points, medians over pairs; the",
-        f"difference told from 0 today, and the one found with probability {POWER:g}; replications that",
-        "would decide open comparisons, and their core hours in training",
+        "What it would take: the standard deviation of a difference between two methods over replications, in points,",
+        "and the parts of it that images and selection explain (medians over pairs); the smallest difference the",
+        f"intervals resolve, and the one they find with probability {POWER:g}; how many replications would decide the",
+        "open comparisons, and the training that costs",
         "",
         *aligned(rows),
     ]
