@@ -19,7 +19,7 @@ def headline(found: Verdicts) -> tuple[str, ...]:
     if all(one.n < 2 for one in found.comparisons):
         return ("One replication cannot show whether a difference is more than chance: run more seeds.",)
     sentences = [f"On {_name(task)}, {_of(task, found.margin)}." for task in tasks if task.beaten_rows]
-    if not sentences:
+    if not sentences and len(tasks) > 1:
         return (f"No two methods differ significantly under any of the {_count(len(tasks))} shifts.",)
     if level := [task for task in tasks if not task.beaten_rows]:
         sentences.append(f"On {_listed(list(map(_name, level)))}, no two methods differ significantly.")
@@ -36,7 +36,8 @@ def _of(task: TaskVerdict, margin: float) -> str:
     equal = [row for row in others if (one := task.between(top, row)) is not None and one.verdict == "equal"]
     maybe = [row for row in others if row not in equal]
     lead = [top, *equal]
-    text = f"{_listed(lead)} {_are(lead)} best ({_span([100 * means[row] for row in lead])} %)"
+    verb = f"{_are(lead)} best" if not maybe else "leads" if len(lead) == 1 else "lead"
+    text = f"{_listed(lead)} {verb} ({_span([100 * means[row] for row in lead])} %)"
     text += f" and equal to within {points(margin)}" if equal else ""
     if maybe:
         named = _listed(maybe) if len(maybe) <= MOST_NAMED else f"{_count(len(maybe))} others"

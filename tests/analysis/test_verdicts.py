@@ -96,7 +96,7 @@ def test_the_answer_names_the_best_under_each_shift():
     noise, flip = found.verdicts.tasks
     assert noise.best == ("a", "c") and flip.best == ("b",)
     assert found.headline[:2] == (
-        "On noise, a is best (93 %); c (91 %) may be as good; b is 40 points behind.",
+        "On noise, a leads (93 %); c (91 %) may be as good; b is 40 points behind.",
         "On flip, b is best (93 %); a and c are 50 points behind.",
     )
     assert found.headline[2].startswith("No method is best under every shift (p < 0.001")
@@ -134,6 +134,12 @@ def test_nothing_known_is_said_to_be_unknown_and_what_it_would_take():
     assert found.verdicts.tasks[0].seconds == (4.0, 4.0, 4.0)
 
 
+def test_a_single_task_is_named_also_where_nothing_is_known():
+    entries = made(spread=0.05)
+    found = reported({name: [one for one in group if one.trial.task == "flip"] for name, group in entries.items()})
+    assert found.headline == ("On flip, no two methods differ significantly.",)
+
+
 def test_equal_rows_are_told_from_unknown_ones():
     found = reported(made(spread=1e-4, lrs=(0.01,)), margin=0.01)
     assert {one.verdict for one in found.verdicts.comparisons} == {"equal"}
@@ -156,7 +162,7 @@ def test_a_diverged_row_is_behind_all_others():
     ]
     found = reported(entries)
     assert all(task.diverged == ("a",) and task.beaten("a") for task in found.verdicts.tasks)
-    assert found.headline[0] == "On noise, c is best (54 %); b (52 %) may be as good; a diverged."
+    assert found.headline[0] == "On noise, c leads (54 %); b (52 %) may be as good; a diverged."
     assert "a (diverged)" in render(found, "table").decode()
 
 
