@@ -12,10 +12,11 @@ from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.headline import headline
 from lmsa_bench.analysis.measures import Measures, measure
 from lmsa_bench.analysis.notes import notes
+from lmsa_bench.analysis.origins import origins
 from lmsa_bench.analysis.ranks import Statistics, paired_differences, statistics
 from lmsa_bench.analysis.replications import replications
 from lmsa_bench.analysis.report import Report, Section
-from lmsa_bench.analysis.selection import Cell, cells, of_suite, origins
+from lmsa_bench.analysis.selection import Cell, cells, of_suite
 from lmsa_bench.analysis.sequential import Standing
 from lmsa_bench.analysis.text import seeds_text
 from lmsa_bench.analysis.trials import histories

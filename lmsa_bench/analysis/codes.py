@@ -66,7 +66,8 @@ def footnotes(suite: "Suite", table: pa.Table) -> list[str]:
 
     They may be all of a row, so that no cell mixes two codes, and still differ from another row's.
     """
-    from lmsa_bench.analysis.selection import of_suite, origins  # SciPy takes a second, and workers import this module
+    from lmsa_bench.analysis.origins import origins
+    from lmsa_bench.analysis.selection import of_suite  # SciPy takes a second, and workers import this module
 
     recorded = {trial: facts.get("trial_code") for trial, facts in origins(of_suite(suite, table)).items()}
     found = changed(suite, {trial: code for trial, code in recorded.items() if code})

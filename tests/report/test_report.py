@@ -71,7 +71,7 @@ def text_of(made):
 def test_rows_are_sorted_by_average_rank_and_the_best_are_marked(made):
     lines = text_of(made).splitlines()
     assert lines[0] == "hand_made: mean over seeds ± half width of the 95 % t interval, n = 2 seeds"
-    assert lines[2] == "On flip, good is best (85 %); poor (45 %) may be as good; fair is 55 points behind."
+    assert lines[2] == "On flip, good leads (85 %); poor (45 %) may be as good; fair is 55 points behind."
     lines = lines[lines.index(next(line for line in lines if line.startswith("method"))) :]
     assert [line.split()[0] for line in lines[2:6]] == ["none", "good", "fair", "poor"]
     # good on noise: .8 .9: mean .85, sd .0707, t(.975, 1) = 12.706: half width .635.
