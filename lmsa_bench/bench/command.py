@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{'row':<62} {'median':>8}  {'from':>7} {'to':>7}")
     for name, row in asked.items():
         low, middle, high = min(found[name]), median(found[name]), max(found[name])
-        print(f"{row.what:<58} {row.unit if row.unit == 's' else '':>3} {middle:>8.3g}  {low:>7.3g} {high:>7.3g}")
+        print(f"{row.what:<58} {'' if row.unit == 'ratio' else row.unit:>3} {middle:>8.3g}  {low:>7.3g} {high:>7.3g}")
     if options.out is not None:
         rows = {name: {"what": row.what, "unit": row.unit, "values": found[name]} for name, row in asked.items()}
         write_whole(

@@ -7,11 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Literal
 
+import psutil
+
 from lmsa_bench import local
+from lmsa_bench.bench import arithmetic
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
@@ -20,25 +25,37 @@ from lmsa_bench.suites.spec import Suite
 from lmsa_bench.trial.shared import FOLDER
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
 
+LOOK_SECONDS = 0.25  # between two looks at the memory of a command
+
 
 @dataclass(frozen=True)
 class Row:
     """A row of the benchmark; ``measure`` is given the data folder, with all data and source models, and a free one."""
 
     what: str
-    unit: Literal["ratio", "s"]
+    unit: Literal["ratio", "s", "MiB"]
     better: Literal["higher", "lower"]
     measure: Callable[[Path, Path], float]
     needs: tuple[str, ...] = ("quickstart",)  # suites whose data and source models are there before
 
 
-def command(*arguments: str | Path) -> float:
-    """Runs a module of this package as a command of its own; returns its seconds; raises UserError where it fails."""
+def command(*arguments: str | Path, look: Callable[[psutil.Process], object] = lambda process: None) -> float:
+    """Runs a module of this package as a command of its own; returns its seconds; raises UserError where it fails.
+
+    Its process is looked at four times a second while it runs.
+    """
     started = time.perf_counter()
     shown = ["-m", *map(str, arguments)]
-    done = subprocess.run([sys.executable, *shown], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"{' '.join(shown)}: {(done.stderr or done.stdout).strip()[-500:]}")
+    with subprocess.Popen([sys.executable, *shown], stdout=PIPE, stderr=PIPE, text=True) as process:
+        while True:
+            try:
+                out, err = process.communicate(timeout=LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                with suppress(psutil.Error):
+                    look(psutil.Process(process.pid))
+    if process.returncode:
+        raise UserError(f"{' '.join(shown)}: {(err or out).strip()[-500:]}")
     return time.perf_counter() - started
 
 
@@ -47,10 +64,57 @@ def forget(data: Path) -> None:
     shutil.rmtree(data / FOLDER, ignore_errors=True)
 
 
-def swept(suite: str, data: Path, free: Path, *more: str) -> float:
+def swept(
+    suite: str, data: Path, free: Path, *more: str, look: Callable[[psutil.Process], object] = lambda process: None
+) -> float:
     """The seconds of a whole sweep, from the command to its last line."""
     forget(data)
-    return command("lmsa_bench.sweep", suite, "--plain", "--data", data, "--results", free / "results", *more)
+    where = ("--plain", "--data", data, "--results", free / "results")
+    return command("lmsa_bench.sweep", suite, *where, *more, look=look)
+
+
+def memory(of: Literal["driver", "worker"]) -> Callable[[Path, Path], float]:
+    """A measure: the highest resident memory of a sweep's driver, or of its workers, in MiB."""
+
+    def measure(data: Path, free: Path) -> float:
+        highest = 0
+
+        def look(driver: psutil.Process) -> None:
+            nonlocal highest
+            workers = [child for child in driver.children(recursive=True) if "ray::" in "".join(child.cmdline())]
+            for process in [driver] if of == "driver" else workers:
+                highest = max(highest, process.memory_info().rss)
+
+        swept("quickstart", data, free, "--seeds", "1", "--only", "task=digits_flip", look=look)
+        return highest / 2**20
+
+    return measure
+
+
+def over_arithmetic(suite: str, task: str) -> Callable[[Path, Path], float]:
+    """A measure: trials of full fine-tuning and MSA, each the second of its kind, over their arithmetic alone."""
+
+    def measure(data: Path, free: Path) -> float:
+        forget(data)
+        ours = alone = 0.0
+        for row in ("full", "full_msa"):
+            trials = load(suite, 1).only([task], [row]).trials[:2]
+            ours += one_after_the_other(trials, data, free)[1]
+            with local.ready():
+                alone += arithmetic.of_trial(trials[1], data)
+        return ours / alone
+
+    return measure
+
+
+def alone(of: Callable[[Path, Path], float]) -> Callable[[Path, Path], float]:
+    """The same measure on one thread, as a worker has it."""
+
+    def measure(data: Path, free: Path) -> float:
+        with local.ready():
+            return of(data, free)
+
+    return measure
 
 
 def against_plain(suite: str) -> Callable[[Path, Path], float]:
@@ -192,6 +256,14 @@ ROWS = {
     "quickstart": Row("plain loop / sweep, quickstart, 1 seed", "ratio", "higher", against_plain("quickstart")),
     "fashion": Row("plain loop / sweep, fashion, 1 seed", "ratio", "higher", against_plain("fashion"), ("fashion",)),
     "last_layer": Row("last layer / all layers, a fashion trial", "ratio", "lower", last_layer, ("fashion",)),
+    "worker": Row("worker / its arithmetic, digits", "ratio", "lower", over_arithmetic("quickstart", "digits_flip")),
+    "worker_fashion": Row(
+        "worker / its arithmetic, fashion", "ratio", "lower", over_arithmetic("fashion", "fashion_flip"), ("fashion",)
+    ),
+    "msa_step": Row("a FLOP of an MSA step / of an Adam step", "ratio", "lower", alone(arithmetic.msa_step)),
+    "selection": Row("a FLOP of a selection by Ĵ / of an Adam step", "ratio", "lower", alone(arithmetic.selection)),
+    "driver_memory": Row("resident memory of the driver", "MiB", "lower", memory("driver")),
+    "worker_memory": Row("resident memory of a worker, the highest", "MiB", "lower", memory("worker")),
     "short_trials": Row("100 trials of 0.5 s / (sum / cores)", "ratio", "lower", short_trials),
     "nothing": Row("nothing to do, 300 trials", "s", "lower", nothing_to_do),
     "dry_run": Row("--dry-run of quickstart", "s", "lower", dry_run("quickstart")),
