@@ -1,32 +1,41 @@
-"""No update waits for its device in a step: of tensors without numbers, any look at one from the host raises."""
+"""No update waits for its device in a step, or leaves it: of tensors without numbers on a device of their own, any look
+at one from the host raises, and so does any operation with a tensor of the host's.
+"""
 
 import pytest
 import torch
 import toy
 from torch._subclasses import FakeTensorMode
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError
 
 from lmsa_bench.control.updates import Adam
 from lmsa_bench.methods import METHODS
+from lmsa_bench.methods.method import as_it_is
+from lmsa_bench.seeding import generator
 
 OURS = [name for name in METHODS.names() if METHODS.get(name).__module__.startswith("lmsa_bench.")]  # no plug-in's
 TRAINING = [name for name in OURS if toy.trial(name).epochs]
 
 
-def step(build, layers, rest=False):
+DEVICE = "meta"  # CUDA's autograd wants a real one
+
+
+def step(build, layers, rest=False, prepare=as_it_is):
     """A step of the update that this makes, on tensors without numbers."""
-    with FakeTensorMode():
-        model = toy.source_model()
-        x, y = torch.zeros(8, *toy.SHAPE), torch.zeros(8, dtype=torch.int64)
-        update = build(model)
-        model.tune_only(layers, rest)
+    made = toy.source_model().to(DEVICE)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        prepare(made, generator(0, "prepare"))
+        x, y = torch.zeros(8, *toy.SHAPE, device=DEVICE), torch.zeros(8, dtype=torch.int64, device=DEVICE)
+        update = build(made)
+        made.tune_only(layers, rest)
         return update.step(x, y, layers)
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_a_step_looks_at_no_number(name):
+def test_a_step_looks_at_no_number_and_stays_on_its_device(name):
     method = METHODS.get(name)(**toy.hparams(name))
-    assert step(method.update, (1, 2), method.rest).shape == ()
+    found = step(method.update, (1, 2, 3), method.rest, method.prepare)
+    assert found.shape == () and found.device.type == DEVICE
 
 
 def test_a_step_that_does_is_found():
@@ -37,3 +46,12 @@ def test_a_step_that_does_is_found():
 
     with pytest.raises(DataDependentOutputException):
         step(lambda model: Clipped(model, lr=1e-2), (1,))
+
+
+def test_a_step_that_leaves_its_device_is_found():
+    class Noisy(Adam):
+        def step(self, x, target, layers, start=0):
+            return super().step(x + torch.rand(x.shape), target, layers, start)
+
+    with pytest.raises(FakeTensorDeviceMismatchError):
+        step(lambda model: Noisy(model, lr=1e-2), (1,))
