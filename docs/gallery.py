@@ -13,13 +13,14 @@ from PIL import Image
 
 PICTURES = Path(__file__).with_name("pictures")
 PAGE = {"page": (1200, 2900, "light"), "page_dark": (1200, 1250, "dark"), "page_phone": (500, 1500, "light")}
-COLOURS = 64
+COLOURS = 256
 
 
 def kept(name: str, png: bytes) -> None:
-    """Writes a picture, its colours reduced to a palette."""
-    path = PICTURES / f"{name}.png"
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    """Writes a picture, its colours reduced to a palette in which small marks keep theirs."""
+    path, picture = PICTURES / f"{name}.png", Image.open(io.BytesIO(png)).convert("RGB")
+    reduced = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
 
 
@@ -28,7 +29,7 @@ def screen(page: Path, width: int, height: int, scheme: str) -> bytes:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         command += [f"--user-data-dir={folder}", f"--screenshot={folder}/shot.png", f"--window-size={width},{height}"]
-        command += [f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=20000"]
+        command += [f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=8000"]
         subprocess.run([*command, page.absolute().as_uri()], check=True, stderr=subprocess.DEVNULL)
         return Path(folder, "shot.png").read_bytes()
 

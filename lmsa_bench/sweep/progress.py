@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import mean, median
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -122,7 +122,7 @@ class Progress:
             cells = [self.best.get((row, task)) for task in self.tasks]
             if any(cell is not None for cell in cells):
                 table.add_row(row, *("" if cell is None else f"{100 * cell:.1f}" for cell in cells))
-        known = ["Best validation accuracy so far, in %", table] if self.best else []
+        known: list[RenderableType] = ["Best validation accuracy so far, in %", table] if self.best else []
         return Group(self.spinner, *known, ProgressBar(self.total, self.done))  # last, since it ends no line
 
     def close(self) -> None:
