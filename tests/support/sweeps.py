@@ -39,7 +39,7 @@ class Sweep:
         self.folder, self.data, self.results = folder, data, results or folder / "results"
         folder.mkdir(exist_ok=True, parents=True)
         (folder / NAME).write_text(suite.replace("PLUGIN", str(PLUGIN)))
-        self.journal = Journal(self.results, make=True)
+        self.journal, self.environment = Journal(self.results, make=True), dict[str, str]()
         self.uri = f"sqlite:///{folder}/store.db"
 
     def start(self, *more: str, output: str = OUTPUT) -> subprocess.Popen:
@@ -52,7 +52,7 @@ class Sweep:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"FAULTS": str(self.folder)},
+                env=os.environ | {"FAULTS": str(self.folder)} | self.environment,
             )
 
     def run(self, *more: str) -> int:
