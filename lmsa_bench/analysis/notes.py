@@ -29,7 +29,10 @@ def notes(suite: "Suite", cells: Iterable[Cell], origins: Mapping[str, Mapping[s
     for cell in cells:
         if cell.tried and cell.row in ranked:
             budgets[cell.tried][cell.row] = None
-    if len(budgets) > 1:
+    if len(budgets) > 1 and suite.grows:
+        few, many = min(budgets), max(budgets)
+        found.append(f"Rows chose from {few} to {many} configurations a task, as their grids went on.")
+    elif len(budgets) > 1:
         shown = "; ".join(f"{count} for {', '.join(rows)}" for count, rows in sorted(budgets.items()))
         found.append(f"Rows do not choose from as many configurations a task: {shown}.")
     sources, kinds = defaultdict[str, set[str]](set), defaultdict[str, int](int)

@@ -1,6 +1,7 @@
 """What a table says of trials that do not have everything in common."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hand_made import entry, suite_of
@@ -50,6 +51,10 @@ def test_rows_that_choose_from_more_configurations_are_told():
     (note,) = report(suite_of(rows_of), rows(entries)).notes
     assert note == "Rows do not choose from as many configurations a task: 1 for b, c; 2 for a."
     assert not report(suite_of(rows_of, unranked=["a"]), rows(entries)).notes
+    suite = suite_of(rows_of)
+    growing = replace(suite, rows=(replace(suite.rows[0], start={("t", "lr"): (0.1, 0.2)}), *suite.rows[1:]))
+    (note,) = report(growing, rows(entries)).notes
+    assert note == "Rows chose from 1 to 2 configurations a task, as their grids went on."
 
 
 def test_seeds_share_a_source_model_unless_it_is_trained_on_their_images():
