@@ -117,12 +117,10 @@ def _step(task: Task, method: Method, layers: Sequence[int], batch_size: int, da
         key += [made.text, code_of_functions((MODELS.get(task.model), *made.functions)), str(torch.__version__)]
         if shared is not None and (found := shared.recall(key)) is not None:
             return Cost(**found)
-    model = copy.deepcopy(shape_of(task))
-    where = "cpu" if sum(parameter.numel() for parameter in model.parameters()) < SMALL else "meta"
-    if where == "cpu":  # torch takes longer to say what comes out of an operator than to compute it
-        model = model.to_empty(device=where)
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.detach().zero_()
+    model, where = copy.deepcopy(shape_of(task)), "meta"
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
+        # torch takes longer to say what comes out of an operator than to compute it
+        model, where = MODELS.get(task.model)(task.classes, task.input_shape).eval(), "cpu"
     x = torch.zeros(batch_size, *task.input_shape, device=where)
     y = torch.zeros(batch_size, dtype=torch.int64, device=where)
     method.prepare(model, generator(0, "estimate"))
