@@ -4,9 +4,9 @@ import json
 import math
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.results import reading
@@ -21,6 +21,18 @@ EPOCH_METRICS, RESULT_METRICS = metrics_of(EpochRecord), metrics_of(TrialResult)
 DOCUMENTS = "mlflow.lmsa"
 TAG_LENGTH = 4900  # servers of MLflow 2 refuse more than 5,000 characters and MLflow 3 cuts at 8,000, silently
 SOURCE = {"commit": "mlflow.source.git.commit", "command": "mlflow.source.name"}  # provenance that MLflow's pages show
+
+
+class Draft(NamedTuple):
+    """A run that is not there yet, as MLflow would keep it."""
+
+    name: str
+    status: str
+    start: int | None  # milliseconds, as is the end; None: now
+    end: int | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Sequence[tuple[str, float, int, int]]  # name, value, milliseconds, step
 
 
 def milliseconds(seconds: float) -> int:
@@ -69,6 +81,17 @@ def tags(entry: Entry, suite_name: str) -> dict[str, str]:
         **_split(f"{DOCUMENTS}.result", canonical(asdict(result) if result is not None else None)),
         **_split(f"{DOCUMENTS}.outcomes", canonical(None if outcomes is None else b64encode(outcomes).decode())),
     }
+
+
+def draft(entry: Entry, suite_name: str, parent: str) -> Draft:
+    """The whole run of a trial, below the suite's."""
+    trial, records, result, _ = entry
+    start = milliseconds(records[0].time - records[0].seconds) if records else None
+    end = milliseconds(records[-1].time) if records else None
+    own = {KEY: trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
+    shown = {name: str(value) for name, value in params(trial).items()}
+    told = list(metrics(records, result))
+    return Draft(trial.label, run_status(result), start, end, tags(entry, suite_name) | own, shown, told)
 
 
 def entry_of(tags: dict[str, str]) -> Entry | None:

@@ -1,8 +1,8 @@
 """The results in MLflow: a mirror of the journal, one run a trial, that can be replayed at any time."""
 
 import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from lmsa_bench.results import database, overview, run_tags
 from lmsa_bench.results.cursor import Cursor, cursor_of
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.quiet import quiet
-from lmsa_bench.results.runs import BATCH, by_tag, named, show
+from lmsa_bench.results.runs import BATCH, by_tag, insert, named, show
 from lmsa_bench.results.table import Entry, rows
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "lmsa_bench"
+AT_ONCE = 100  # new runs a transaction
 PAGE = 500  # runs a call, whose answer is bounded
 LIST_FROM = 20  # with so many unknown trials one listing of all runs costs less than a search for each
 UI = "http://127.0.0.1:5000"  # where ``mlflow ui`` answers
@@ -70,6 +71,13 @@ class ResultStore:
                 pending = [trial for trial, stamp in stamps.items() if anew or published.get(trial) != stamp]
                 parent = self._suite_run(suite_name)
                 known = self._known(pending)
+                if self._database is not None:
+                    new = [trial for trial in pending if trial not in known]
+                    for start in range(0, len(new), AT_ONCE):
+                        done = self._insert(journal, new[start : start + AT_ONCE], suite_name, parent)
+                        published |= {trial: stamps[trial] for trial in done}
+                        written += len(done)
+                        pending = [trial for trial in pending if trial not in done]
                 for trial in pending:
                     try:
                         with self._calls():
@@ -191,6 +199,24 @@ class ResultStore:
         assert self._connection is not None
         return self._connection[2]
 
+    def _insert(self, journal: Journal, trial_ids: Iterable[str], suite_name: str, parent: str) -> set[str]:
+        """Writes these trials into a database that has no run of theirs; returns those that it now has, all or none.
+
+        A trial that cannot be read or written is none of them.
+        """
+        entries = list[Entry]()
+        for trial in trial_ids:
+            with suppress(UserError):  # told where it is written alone
+                entries.append(journal.entry(trial))
+        try:
+            with self._calls():
+                insert(*self._connected(), (run_tags.draft(entry, suite_name, parent) for entry in entries))
+        except StoreUnavailable:
+            raise
+        except UserError:
+            return set()
+        return {entry.trial.id for entry in entries}
+
     def _write(self, entry: Entry, suite_name: str, parent: str, run: "Run | None") -> bool:
         """Brings a trial's run up to date, and makes it where it is None; returns whether there was something new."""
         from mlflow.entities import Metric, Param, RunTag
@@ -205,15 +231,14 @@ class ResultStore:
         last = {run_tags.STATUS: tags[run_tags.STATUS]}
         if run is None:
             # A run's first tags are written in one go, later ones with a query each.
-            first = {name: text for name, text in tags.items() if name not in last}
-            first |= {run_tags.KEY: trial.id, "lmsa.suite": suite_name, "mlflow.parentRunId": parent}
-            start = run_tags.milliseconds(records[0].time - records[0].seconds) if records else None
-            run_id = named(client.create_run(experiment, start_time=start, tags=first, run_name=trial.label))
+            new = run_tags.draft(entry, suite_name, parent)
+            first = {name: text for name, text in new.tags.items() if name not in last}
+            run_id = named(client.create_run(experiment, start_time=new.start, tags=first, run_name=new.name))
         elif run_tags.is_current(run.data.tags, run.info.status, entry):
             tags = {run_tags.suite_tag(suite_name): "true"}
-            if new := not tags.items() <= run.data.tags.items():
+            if lacks := not tags.items() <= run.data.tags.items():
                 client.set_tag(run.info.run_id, *next(iter(tags.items())))
-            return new
+            return lacks
         elif tags.items() <= run.data.tags.items() and run.info.status == status:
             return False
         else:

@@ -1,6 +1,8 @@
 import json
+import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -436,3 +438,51 @@ def test_a_store_that_nobody_has_written_into_since_is_not_looked_at(journal, tm
     assert opened.settle(journal, "suite") == 0 and opened.is_settled(journal, "suite", ids)
     write(journal, entry("t", "m", {}, 99))
     assert not opened.is_settled(journal, "suite", journal.ids())
+
+
+def test_runs_that_are_written_at_once_are_those_that_the_client_writes(journal, empty_database, tmp_path):
+    filled(journal, 3)
+    write(
+        journal, entry("t", "m", {"name": "x" * 300}, 50, [(0.1, float("inf")), (0.1, float("nan"))], status="diverged")
+    )
+    write(journal, entry("t", "m", {}, 51, status="failed", reason="boom " * 2000))
+    write(journal, entry("t", "m", {}, 52, [0.5, 0.6])._replace(records=[], result=None))
+    shutil.copy(empty_database, tmp_path / "other.db")
+    at_once, one_by_one = ResultStore(default_uri(journal.root)), ResultStore(f"sqlite:///{tmp_path}/other.db")
+    assert at_once.publish(journal, "suite") == len(journal.ids())
+    parent = one_by_one._suite_run("suite")
+    for trial in journal.ids():
+        assert one_by_one._write(journal.entry(trial), "suite", parent, None)
+    assert at_once.settle(journal, "suite") == 0
+    assert one_by_one.settle(journal, "suite") == 0
+    found = [kept(path) for path in (journal.root / "mlflow.db", tmp_path / "other.db")]
+    assert found[0] == found[1] and len(found[0]) > 300
+
+
+def kept(path):
+    """All that a database says of trials, without the names and times that each draws for itself."""
+    with sqlite3.connect(path) as opened:
+        opened.row_factory = sqlite3.Row
+        names = dict(opened.execute("SELECT run_uuid, value FROM tags WHERE key = 'lmsa.trial_key'").fetchall())
+        rows = [
+            (table, dict(row) | {"run_uuid": names[row["run_uuid"]]})
+            for table in ("runs", "tags", "params", "metrics", "latest_metrics")
+            for row in opened.execute(f"SELECT * FROM {table}")
+            if row["run_uuid"] in names and dict(row).get("key") != "mlflow.parentRunId"
+        ]
+    for table, row in rows:
+        if table == "runs":
+            assert re.fullmatch(r".*/[0-9a-f]{32}/artifacts", row.pop("artifact_uri"))
+            if row["status"] == "RUNNING":  # without an epoch it began when it was published
+                row.pop("start_time")
+    return sorted(map(repr, rows))
+
+
+def test_a_trial_that_cannot_be_written_keeps_up_none_of_those_beside_it(journal):
+    filled(journal, 3)
+    write(journal, entry("t", "m", {"lr of all": 0.1, "a@b": 1}, 60))  # a name that MLflow refuses
+    (journal.trials / journal.ids()[0] / "result.json").write_text("{")
+    opened = ResultStore(default_uri(journal.root))
+    with pytest.raises(UserError, match="2 of 6 trials are not published"):
+        opened.publish(journal, "suite")
+    assert len([run for run in opened._runs() if "lmsa.result" in str(run.data.tags)]) >= 4
