@@ -12,6 +12,7 @@ from lmsa_bench.analysis.selection import cells, outcomes
 from lmsa_bench.errors import UserError
 from lmsa_bench.report.tables import render
 from lmsa_bench.results.table import rows
+from lmsa_bench.trial.spec import PROTOCOL
 
 
 def only_cell(entries, **options):
@@ -137,7 +138,10 @@ def test_trials_of_other_suites_are_not_looked_at():
 
 
 def test_protocols_and_data_are_not_mixed():
-    for change, text in (({"protocol": 1}, "protocols 1, 2"), ({"data": "other"}, "task t: .* different data")):
+    for change, text in (
+        ({"protocol": 1}, f"protocols 1, {PROTOCOL}"),
+        ({"data": "other"}, "task t: .* different data"),
+    ):
         entries = [entry("t", "m", {}, 0), entry("t", "m", {}, 1, **change)]
         with pytest.raises(UserError, match=text):
             only_cell(entries)

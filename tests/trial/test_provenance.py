@@ -49,6 +49,7 @@ def test_without_a_checkout_the_commit_is_what_the_environment_says(monkeypatch,
     git = ["git", "-C", tmp_path, "-c", "user.name=x", "-c", "user.email=x"]
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     monkeypatch.setattr(provenance, "PACKAGE", package)
+    monkeypatch.setattr(provenance, "code_of_package", provenance.code_of_package.__wrapped__)  # without its cache
     assert (provenance.of_process()["commit"], provenance.of_process()["dirty"]) == (None, None)
     monkeypatch.setenv("LMSA_COMMIT", "c0ffee")
     assert provenance.of_process()["commit"] == "c0ffee"
