@@ -55,7 +55,7 @@ def insert(client: "MlflowClient", experiment: str, drafts: Iterable[Draft]) -> 
     store, location = client._tracking_client.store, client.get_experiment(experiment).artifact_location
     now, rows = milliseconds(time.time()), list[object]()
     for draft in drafts:
-        metrics, params, tags = _validate_batch_log_data(
+        metrics, params, tags = _validate_batch_log_data(  # type: ignore[no-untyped-call]
             [Metric(*values) for values in draft.metrics],
             [Param(*item) for item in draft.params.items()],
             [RunTag(*item) for item in {**draft.tags, MLFLOW_RUN_NAME: draft.name}.items()],
