@@ -72,7 +72,7 @@ def test_a_suite_to_a_frame_and_a_report(run):
     assert cell.mean == pytest.approx(ends["test_accuracy"].mean())
     shown = report._repr_html_()
     assert shown.count("<tr>") == 1 + len(suite.rows) and "average rank" in shown
-    assert set(report.figures()) == {"accuracies"} and '"method": "full"' in report.text("json")
+    assert set(report.figures()) == {"accuracies", "forgetting"} and '"method": "full"' in report.text("json")
 
 
 def test_finished_trials_are_not_run_again(run):

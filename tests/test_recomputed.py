@@ -381,7 +381,7 @@ def front(figure, chosen, means, cost):
             parts = [by_seed.values() for _, by_seed in chosen[row, task].values()]
             expected = fmean(cost(result) for part in parts for _, _, result in part)
             assert list(line.get_xdata()) == pytest.approx([expected])
-            assert list(line.get_ydata()) == pytest.approx([100 * fmean(means[row, task].values())])
+            assert list(line.get_ydata()) == pytest.approx([100 * fmean(means[row, task])])
 
 
 @pytest.mark.parametrize("name", FIGURES)

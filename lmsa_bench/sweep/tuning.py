@@ -3,10 +3,11 @@
 import errno
 import logging
 import os
+import signal
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -195,9 +196,28 @@ def _tune(queue: Queue, scratch: Path, asha: bool, ended: Ended) -> None:
         ),
     )
     try:
-        with suppress(*NO_ROOM):  # for a reason that it reads back once more, at its end
+        with suppress(*NO_ROOM), stoppable():  # the former for a reason that it reads back once more, at its end
             tuner.fit()
     except (tune.TuneError, OSError) as error:  # of its own state: a full disk, most often
         full = os.strerror(errno.ENOSPC)
         reason = full if full in str(error) else _last_line(error)
         raise UserError(f"Ray Tune gave up: {reason}: fix that and run the same command again to resume") from None
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """While the block runs, Ctrl-C has Tune stop in order, and says so; a second one does not wait for that."""
+    pressed = list[bool]()
+
+    def stop(*_: object) -> None:
+        if pressed or signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:  # Tune's own signal, which it listens to late
+            raise KeyboardInterrupt
+        pressed.append(True)
+        print("interrupted: stopping the workers; the same command resumes. Ctrl-C again stops at once", flush=True)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -258,7 +258,7 @@ def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
     asked, journal, tries = suite.load("quickstart"), Journal(tmp_path, make=True), []
     lives, dies = asked.trials[:2]
 
-    def fit_once(jobs, journal, asha, ended):
+    def fit_once(jobs, journal, asha, ended, more):
         tries.append([job.trial.seed for job in jobs])
         ended.count = len(jobs)
         ended.tries[dies.id] += 1
@@ -266,12 +266,13 @@ def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
         if len(tries) == 1:
             journal.folder(lives)
             journal.finish(TrialResult(lives.id, "finished", "", 1, 0.5, 0.7, 0.5, 0.7))
+        return jobs
 
     monkeypatch.setattr(tuning, "_fit", fit_once)
     journal.folder(dies)
     orders = Orders.of(asked, journal, tmp_path)
     jobs = [Job(trial, {"commit": "c0ffee"}, orders) for trial in (lives, dies)]
-    tuning.fit(jobs, journal, False, Progress(2, plain=True))
+    tuning.fit(jobs, journal, False, Progress((lives, dies), {}, plain=True))
     assert [len(jobs) for jobs in tries] == [2, 1, 1]
     assert journal.result(lives.id).status == "finished"
     given_up = journal.result(dies.id)

@@ -105,7 +105,7 @@ def test_asha_stops_early_and_says_so_and_a_terminal_shows_what_happens(data, tm
         said = process.stdout.read()
     os.close(master)
     assert process.returncode == 0 and "not comparable" in said
-    assert b"starting Ray" in shown and b"1 of 2 trials" in shown and b"Traceback" not in shown
+    assert b"starting Ray" in shown and b"2 of 2 trials" in shown and b"Traceback" not in shown
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, data, capsys):

@@ -1,7 +1,7 @@
 """Corruptions against numbers of the published scripts.
 
 published_corruptions.csv has what the functions of make_cifar_c.py and make_imagenet_c.py (arXiv:1903.12261) made of
-`picture`, at 32 and 224 pixels: a checksum of all bytes where they are deterministic, the mean, and 16 values. Where
+`picture`, at 32 and 224 pixels: a checksum of all bytes where every CPU gives the same, the mean, and 16 values. Where
 they draw numbers, they were given those that ours draw from the same generator. published_moments.csv has the mean
 change and the root mean square change over many calls with NumPy's own draws. Both were taken with NumPy 2.4, SciPy
 1.17, Pillow 13, OpenCV 5.0, scikit-image 0.26 and ImageMagick 6.9.11; with NumPy 1.26, SciPy 1.10, Pillow 9.5, OpenCV
