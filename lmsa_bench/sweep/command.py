@@ -93,8 +93,7 @@ def run_on_ray(
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
-    progress.now("making source models")
-    facts, jobs, lines = workers.sources(pending, orders), list[Job](), dict[str, None]()
+    facts, jobs, lines = workers.sources(pending, orders, progress.now), list[Job](), dict[str, None]()
     provenance_at = dict[tuple[str, int], dict[str, Value]]()
     for trial in pending:
         own = facts[trial.id]

@@ -183,8 +183,11 @@ def _known(first: Sequence[Trial], orders: Orders) -> list[SourceFacts] | None:
     return None if None in found else [one for one in found if one is not None]
 
 
-def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | Failure]:
-    """Makes the trials' source models that are missing, each once; by trial id its facts, or why there is none."""
+def sources(trials: Iterable[Trial], orders: Orders, now: Callable[[str], None]) -> dict[str, SourceFacts | Failure]:
+    """Makes the trials' source models that are missing, each once; by trial id its facts, or why there is none.
+
+    ``now`` is called with how far it has come.
+    """
 
     @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES, retry_exceptions=True)
     def make(first: Sequence[Trial], dump: Path) -> list[SourceFacts] | Failure:
@@ -218,7 +221,9 @@ def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | 
             continue
         dump = Path(orders.data) / "sources" / f"{uuid.uuid4().hex}.{HANG}"
         started[make.remote([same[0] for same in alike.values()], dump)] = alike, dump
-    for reference in _ended(started, Watch(orders.timeout)):
+    if started:
+        now(f"making {len(started)} source models")
+    for made, reference in enumerate(_ended(started, Watch(orders.timeout)), 1):
         alike, dump = started[reference]
         try:
             found = ray.get(reference)
@@ -229,6 +234,7 @@ def sources(trials: Iterable[Trial], orders: Orders) -> dict[str, SourceFacts | 
         own: Sequence[SourceFacts | Failure] = found if isinstance(found, list) else [found] * len(alike)
         for same, one in zip(alike.values(), own, strict=True):
             facts |= {trial.id: one for trial in same}
+        now(f"{made} of {len(started)} source models made")
     return facts
 
 
