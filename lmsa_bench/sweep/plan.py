@@ -10,6 +10,7 @@ from statistics import mean
 import torch
 
 from lmsa_bench.control.criteria import NoBatches
+from lmsa_bench.errors import UserError
 from lmsa_bench.methods import Method
 from lmsa_bench.models import MODELS
 from lmsa_bench.results.journal import Journal
@@ -62,7 +63,7 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
     more = ", and more where validation chooses an end of a grid" * suite.grows
     yield f"{len(suite.needed) - len(waiting)} of {len(suite.needed)} trials are done, {len(waiting)} to run{more}"
     tasks = {trial.setting: task_of(trial) for trial in waiting}
-    missing = {setting: needs.missing_data(task, data) for setting, task in tasks.items()}
+    missing = {setting: _missing(task, data) for setting, task in tasks.items()}
     weights = [line for task in tasks.values() for line in needs.missing_weights(task, data)]
     yield from dict.fromkeys([*itertools.chain.from_iterable(missing.values()), *weights])
     waiting = [t for t in waiting if not missing[t.setting] or tasks[t.setting].tuning is not None]
@@ -73,6 +74,17 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
             f"about {clock(seconds)} of one {unit} in training, {clock(seconds / slots)} on {slots} at a time, besides "
             f"source models and evaluation; a trial's step keeps up to {memory / 2**20:,.0f} MiB beside its model"
         )
+
+
+def _missing(task: Task, data: Path) -> list[str]:
+    """What a task's trials cannot be run without, or be counted; one line each with its remedy."""
+    found = needs.missing_data(task, data)
+    if not found and task.tuning is None:
+        try:
+            task.prepare(data)
+        except UserError as error:
+            return [str(error)]
+    return found
 
 
 def estimate(trials: Iterable[Trial], seen: Mapping[Kind, float], data: Path, gpu: bool) -> tuple[float, int]:

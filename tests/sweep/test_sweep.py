@@ -15,6 +15,7 @@ from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
 from lmsa_bench.sweep import command as sweep
+from lmsa_bench.tasks import fashion
 
 SUITE = """
 suite: tiny
@@ -115,6 +116,14 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, data, capsys
     said = capsys.readouterr().out
     assert "0 of 10 trials are done, 10 to run" in said and "in training" in said
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_without_its_data_is_a_plan_that_says_how_to_get_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fashion, "SYSTEM_FOLDER", tmp_path / "nothing")
+    asked = ["fashion", "--only", "method=full", "--seeds", "1", "--results", str(tmp_path), "--data", str(tmp_path)]
+    assert sweep.main([*asked, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "10 to run" in said and said.count("no Fashion-MNIST in") == 1 and "apt-get install" in said
 
 
 BAD = {
