@@ -73,8 +73,10 @@ class Storage:
             try:
                 with self.store.open_input_stream(self._key(name)) as stream:
                     return bytes(stream.read())
-            except FileNotFoundError:
-                return None
+            except OSError:  # not a FileNotFoundError where another client removes it between look-up and read
+                if self.store.get_file_info(self._key(name)).type == fs.FileType.NotFound:
+                    return None
+                raise
 
         if (content := self._retry(read)) is None:
             return False

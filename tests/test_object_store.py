@@ -85,6 +85,29 @@ def test_only_changed_files_are_pulled(uri, tmp_path):
     assert {path.name: path.stat().st_ino == before[path.name] for path in copy.iterdir()} == {"a": False, "b": True}
 
 
+def test_a_file_that_is_removed_while_it_is_read_is_a_missing_file(uri, tmp_path, monkeypatch):
+    first, second = Storage(uri), Storage(uri)
+    (tmp_path / "a").write_text("one")
+    first.push(tmp_path / "a", "a")
+    opened_once = []
+
+    class Slow:
+        """S3, where another client removes the object after it was looked up and before it is read."""
+
+        def open_input_stream(self, key):
+            stream = first.store.open_input_stream(key)
+            if not opened_once:
+                opened_once.append(key)
+                first.remove("a", tmp_path / "a")
+            return stream
+
+        def __getattr__(self, name):
+            return getattr(first.store, name)
+
+    monkeypatch.setattr(second, "store", Slow())
+    assert not second.pull("a", tmp_path / "b") and not (tmp_path / "b").exists() and opened_once
+
+
 def test_names_outside_the_results_folder_are_not_pulled(uri, tmp_path):
     store = Storage(uri)
     (tmp_path / "evil").write_text("{}")
