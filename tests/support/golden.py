@@ -53,7 +53,7 @@ TASKS = ("digits_c", "digits_flip", "digits_super", "digits_masked")  # a transf
 
 
 def cases() -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """(name, task, method, hyper-parameters): every method on one task in turn, L-MSA's readings, and a transformer."""
+    """(name, task, method, hyper-parameters): methods on tasks in turn, L-MSA's readings, a transformer, and pairs."""
     for method in OURS:
         task = TASKS[FIRST.index(method) % 3 if method in FIRST else sum(map(ord, method)) % 3]
         yield f"{method} on {task}", task, method, {}
@@ -62,6 +62,7 @@ def cases() -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
         yield f"{name} on {task}", task, method, given
     for method in ("full", "lmsa"):
         yield f"{method} on digits_masked", "digits_masked", method, {"lr": 1e-3}
+    yield "lmsa on digit_pairs_c", "digit_pairs_c", "lmsa", {}
 
 
 def run(task_name: str, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
