@@ -21,12 +21,15 @@ def test_the_true_loss_is_of_the_whole_tuning_set_after_training(tmp_path):
             split = toy.splits(tmp_path, "", 0).train
             own.append(F.cross_entropy(run.model(to_unit(split.images)), split.labels).item())
         made[f"layer_{n}"] = [Entry(run.trial, records, run.result())]
-    suite = suite_of(made, each={name: (("n", int(name[-1])),) for name in made}, truths=list(made))
-    truth = measure(suite, rows([entry for entries in made.values() for entry in entries])).truths("toy")["", 0]
+    each = {name: (("n", int(name[-1])),) for name in made}
+    table = rows([entry for entries in made.values() for entry in entries])
+    truth = measure(suite_of(made, each=each, truths=list(made)), table).truths("toy")["", 0]
     assert truth.losses == pytest.approx(own, rel=1e-5)
     running = [entries[0].records[-1].train_loss for entries in made.values()]
     # The mean of the batches, each before its step, prefers another layer than the loss after training.
     assert running.index(min(running)) != truth.losses.index(min(truth.losses))
+    undeclared = suite_of(made, each=each, truths=list(made)[1:])  # no row counts as a layer's truth by its shape
+    assert measure(undeclared, table).truths("toy") == {}
 
 
 def test_there_is_none_where_nothing_is_trained_or_the_loss_is_not_finite(tmp_path):
