@@ -13,7 +13,7 @@ from lmsa_bench.analysis.headline import headline
 from lmsa_bench.analysis.measures import Measures, measure
 from lmsa_bench.analysis.notes import notes
 from lmsa_bench.analysis.origins import origins
-from lmsa_bench.analysis.ranks import Statistics, paired_differences, statistics
+from lmsa_bench.analysis.ranks import FEWEST, Statistics, paired_differences, statistics
 from lmsa_bench.analysis.replications import replications
 from lmsa_bench.analysis.report import Report, Section
 from lmsa_bench.analysis.selection import Cell, cells, of_suite
@@ -33,6 +33,7 @@ PAPER = {  # Table 1, test accuracy in %
     "Auto-RGN": (82.5, 88.7, 77.1, 48.6),
     "L-MSA": (81.3, 92.7, 79.1, 47.4),
 }
+TWO = " (of two, both values: their 95 % t interval would be 12.7 times as wide)"
 
 
 def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standing: Standing | None = None) -> Report:
@@ -75,10 +76,12 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
     shared = {origin.get("source_seed") is None for origin in facts.values()} == {True}
     compared = replications(suite, table, [row for row in suite.rows if row.name in ranked])
     judged = verdicts(suite, compared, _shifts(suite), shared, standing)  # of one source model where all share it
-    n = seeds_text([cell.n for cell in found.values() if cell.n])
+    counts = [cell.n for cell in found.values() if cell.n]
+    beside = " ± half width of the 95 % t interval" * any(n >= FEWEST for n in counts)
+    beside += TWO * any(1 < n < FEWEST for n in counts)
     return Report(
         suite.name,
-        f"{suite.title}: mean over seeds ± half width of the 95 % t interval, {n}",
+        f"{suite.title}: mean over seeds{beside}, {seeds_text(counts)}",
         suite.tasks,
         rows,
         found,

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from lmsa_bench.analysis.intervals import Level
 from lmsa_bench.analysis.measures import Measures, Truth
-from lmsa_bench.analysis.ranks import Interval, t_interval
+from lmsa_bench.analysis.ranks import FEWEST, Interval, t_interval
 from lmsa_bench.analysis.report import Section
 from lmsa_bench.analysis.text import aligned
 
@@ -241,7 +241,7 @@ def _means(judged: Iterable[Judgement[float]]) -> Judgement[Mean]:
 
 
 def _shown(cell: Mean, scale: float, digits: int) -> str:
-    half = f" ± {scale * cell.interval.half_width:.{digits}f}" if cell.interval else ""
+    half = f" ± {scale * cell.interval.half_width:.{digits}f}" if cell.interval and cell.n >= FEWEST else ""
     return f"{scale * cell.mean:.{digits}f}{half}"
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 ALPHA = 0.05
+FEWEST = 3  # values under a mean whose interval is shown: of two it is 12.7 times as wide as they are apart
 
 # Row name -> block (a task) -> score, larger is better: -inf ranks last (diverged), None is no score at all.
 Scores = Mapping[str, Mapping[str, float | None]]
@@ -27,9 +28,9 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def half_width(interval: Interval | None) -> float:
-    """The figure after the ±; 0 where a single value has no interval."""
-    return interval.half_width if interval else 0.0
+def half_width(interval: Interval | None, n: int) -> float:
+    """The figure after the ±; 0 where there are too few values to show it."""
+    return interval.half_width if interval and n >= FEWEST else 0.0
 
 
 class Pair(NamedTuple):

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 
-from lmsa_bench.analysis.ranks import Statistics, p_value
+from lmsa_bench.analysis.ranks import FEWEST, Statistics, p_value
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.report.document import named_layers
 
 
 def percent(cell: Cell) -> str:
-    """A cell's mean and the half width of its interval in percent, and what is incomplete about it."""
+    """A cell's mean in percent, the half width of its interval or its two values, and what is incomplete about it."""
     if cell.diverged:
         return f"diverged ({cell.diverged})"
     value = "-" if cell.mean is None else f"{100 * cell.mean:.1f}"
-    if cell.mean is not None and cell.interval is not None:
+    if cell.mean is not None and cell.n >= FEWEST and cell.interval is not None:
         value += f" ± {100 * cell.interval.half_width:.1f}"
+    elif cell.mean is not None and cell.n > 1:
+        low, high = (100 * end(cell.accuracies.values()) for end in (min, max))
+        value += f" ({low:.0f} to {high:.0f})"
     return value + (f" ({cell.n}/{cell.seeds} seeds)" if cell.n < cell.seeds else "")
 
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from lmsa_bench.analysis import fidelity
 from lmsa_bench.analysis.measures import Measured
+from lmsa_bench.analysis.ranks import FEWEST
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
 from lmsa_bench.analysis.trials import History, Spent
 from lmsa_bench.suites.spec import Row
 
-FEWEST = 3  # values under an interval that is drawn: with two it is wider than the axis
 LOST = "lost"  # the cost that is no training's: points of accuracy on held-out images of the source
 COSTS = {
     "flops": "Training FLOPs",

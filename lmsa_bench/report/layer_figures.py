@@ -155,7 +155,7 @@ def fidelities(report: Report) -> "Figure | None":
         cells = [found.means[name, task].regret for name in names]
         colour = COLOURS[3] if task == fidelity.OVERALL else COLOURS[0]
         for y, cell in enumerate(cells):
-            half = 100 * half_width(cell.interval)
+            half = 100 * half_width(cell.interval, cell.n)
             one.errorbar(100 * cell.mean, y, xerr=half, fmt="o", color=colour, capsize=2.5, markersize=5, linewidth=1.2)
         one.axvline(100 * found.means[fidelity.RANDOM, task].regret.mean, color=GREY, linestyle="--", linewidth=1)
         pairs = "(task, seed) pairs" if task == fidelity.OVERALL else "seeds"
@@ -187,7 +187,7 @@ def regret_against_cost(report: Report) -> "Figure | None":
     front, best = [], float("inf")
     ordered = sorted(regrets, key=lambda name: (found.costs[name], regrets[name].mean))
     for name, colour, marker in zip(ordered, cycle(COLOURS), cycle(MARKERS), strict=False):
-        regret, cost, half = 100 * regrets[name].mean, found.costs[name], 100 * half_width(regrets[name].interval)
+        regret, cost, half = 100 * regrets[name].mean, found.costs[name], 100 * half_width(regrets[name].interval, n)
         if regret < best:
             best = regret
             front.append((cost, regret))

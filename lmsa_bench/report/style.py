@@ -23,11 +23,8 @@ def colours(count: int) -> list[str]:
 
 
 def reach(values: Sequence[float], most: float = 100) -> tuple[float, float]:
-    """How far their 95 % t interval goes below and above the mean, within 0 and ``most``; 0 where there are only two.
-
-    Two values make an interval 12.7 standard errors wide, which tells nothing.
-    """
-    half, mean = half_width(t_interval(values)) if len(values) > 2 else 0.0, fmean(values)
+    """How far their 95 % t interval goes below and above the mean, within 0 and ``most``; 0 for too few."""
+    half, mean = half_width(t_interval(values), len(values)), fmean(values)
     return min(half, mean), min(half, most - mean)
 
 

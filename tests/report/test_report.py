@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from hand_made import entry, suite_of
 
-from lmsa_bench.analysis.build import paper, report
+from lmsa_bench.analysis.build import TWO, paper, report
 from lmsa_bench.analysis.ranks import statistics
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import figures
 from lmsa_bench.report.arguments import FORMATS
 from lmsa_bench.report.command import main
 from lmsa_bench.report.document import named_layers
+from lmsa_bench.report.overview import overview
 from lmsa_bench.report.tables import render
 from lmsa_bench.results.table import rows
 from lmsa_bench.suites import load as suites
@@ -70,15 +71,24 @@ def text_of(made):
 
 def test_rows_are_sorted_by_average_rank_and_the_best_are_marked(made):
     lines = text_of(made).splitlines()
-    assert lines[0] == "hand_made: mean over seeds ± half width of the 95 % t interval, n = 2 seeds"
+    assert lines[0] == f"hand_made: mean over seeds{TWO}, n = 2 seeds"
     assert lines[2] == "On flip, good leads (85 %); poor (45 %) may be as good; fair is 55 points behind."
     lines = lines[lines.index(next(line for line in lines if line.startswith("method"))) :]
     assert [line.split()[0] for line in lines[2:6]] == ["none", "good", "fair", "poor"]
-    # good on noise: .8 .9: mean .85, sd .0707, t(.975, 1) = 12.706: half width .635.
-    assert lines[3].split() == ["good", "85.0", "±", "63.5*", "85.0", "±", "63.5*", "1.00"]
+    assert lines[3].split() == "good 85.0 (80 to 90)* 85.0 (80 to 90)* 1.00".split()
     assert lines[4].split()[-1] == "2.50"
     assert "count in the label budget" in " ".join(text_of(made).split())  # without its line breaks
     assert "not separable: on 2 tasks" in text_of(made)
+
+
+def test_two_seeds_show_both_values_and_no_interval(made):
+    suite, entries = made
+    found = report(suite, rows(entries))
+    texts = {form: render(found, form).decode() for form in ("table", "markdown", "html", "latex")}
+    for form, text in texts.items():
+        assert text.count("85.0 (80 to 90)") == 2 and "±" not in text.split("0.0 (0 to 0)")[1].splitlines()[0], form
+        assert "interval would be 12.7 times as wide), n = 2 seeds" in text
+    assert "85.0 (80 to 90)" in overview(found).description  # what MLflow shows
 
 
 def test_selected_hyper_parameters_and_layers_are_shown(made):
@@ -141,7 +151,7 @@ def test_csv_and_parquet_hold_the_same_cells(made):
 def test_latex_escapes_and_marks_the_best(made):
     suite, entries = made
     text = render(report(suite, rows(entries)), "latex").decode()
-    assert r"good & \textbf{85.0 $\pm$ 63.5} & \textbf{85.0 $\pm$ 63.5} & 1.00 \\" in text
+    assert r"good & \textbf{85.0 (80 to 90)} & \textbf{85.0 (80 to 90)} & 1.00 \\" in text
     assert r"cifar10\_c" in render(paper(), "latex").decode()
 
 
