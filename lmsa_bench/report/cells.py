@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from lmsa_bench.analysis.endings import failures
 from lmsa_bench.analysis.ranks import FEWEST, Statistics, p_value
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.selection import Cell
@@ -36,9 +37,12 @@ def statistic_lines(statistics: Statistics) -> list[str]:
 
 def remarks(report: Report) -> list[str]:
     """What a reader of the table should know: footnotes, what failed or is missing, what trials remarked."""
-    lines = list(report.notes)
+    failed = [one for one in report.histories if one.status == "failed"]
+    lines = [*report.notes, *failures((one.trial, one.reason) for one in failed)]
+    if commands := dict.fromkeys(str(one.provenance.get("command")) for one in failed):
+        lines.append(f"Failed trials are tried again by: {' and '.join(commands)}")
     for (row, task), cell in report.cells.items():
-        notes = [f"{n} trial{'s' * (n > 1)} failed ({' '.join(why.split())[:80]})" for why, n in cell.failed.items()]
+        notes = [f"{n} failed" for n in [sum(cell.failed.values())] if n]
         notes += [f"{cell.missing} not finished"] * bool(cell.missing)
         notes += [f"{cell.diverged} of the selected diverged, so it ranks last"] * bool(cell.diverged)
         if notes:

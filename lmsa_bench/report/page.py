@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from lmsa_bench.analysis.endings import alike
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.text import seeds_text
 from lmsa_bench.analysis.trials import History
@@ -161,13 +162,10 @@ def _tests(report: Report) -> list[str]:
 
 def _endings(report: Report) -> Iterator[Ending]:
     """What failed first, then what diverged, then what has not ended."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for one in report.histories:
-        if one.status != "finished":
-            found.setdefault((one.status, one.reason), []).append(one.trial.label)
-    order = ["failed", "diverged", "running"]
-    for (status, reason), trials in sorted(found.items(), key=lambda item: (order.index(item[0][0]), -len(item[1]))):
-        yield Ending("not ended" if status == "running" else status, reason, trials)
+    for status, name in {"failed": "failed", "diverged": "diverged", "running": "not ended"}.items():
+        ended = [(one.trial, one.reason) for one in report.histories if one.status == status]
+        for group in sorted(alike(ended), key=len, reverse=True):
+            yield Ending(name, group[0][1], [trial.label for trial, _ in group])
 
 
 def _facts(histories: tuple[History, ...]) -> Iterator[tuple[str, list[str]]]:

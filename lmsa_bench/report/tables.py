@@ -43,8 +43,12 @@ def _text(report: Report) -> str:
     lines = _table_lines(report) if report.rows else [report.title]
     for section in report.sections:
         lines += ["", *section.lines]
-    fitting = [textwrap.fill(line, WIDTH, break_on_hyphens=False) if len(line) > WIDTH else line for line in lines]
+    fitting = [_filled(line) if len(line) > WIDTH else line for line in lines]
     return "\n".join(line.rstrip() for line in fitting) + "\n"
+
+
+def _filled(line: str) -> str:
+    return textwrap.fill(line, WIDTH, break_on_hyphens=False, break_long_words=False)  # a path stays whole
 
 
 def _table_lines(report: Report) -> list[str]:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from lmsa_bench import local
 from lmsa_bench.analysis.build import report
 from lmsa_bench.analysis.codes import footnotes
+from lmsa_bench.analysis.endings import failures
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.sequential import Look, Standing, looks
 from lmsa_bench.atomic import drop_scratch
@@ -25,7 +26,7 @@ from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import plan, start
 from lmsa_bench.sweep.arguments import parser
-from lmsa_bench.sweep.progress import MOST_FAILURES, Progress, failed_line, in_order
+from lmsa_bench.sweep.progress import MOST_FAILURES, Progress, in_order
 from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.until import Grow, Steps
 from lmsa_bench.trial import provenance
@@ -151,6 +152,7 @@ def conclude(
     suite: Suite,
     journal: Journal,
     store: ResultStore,
+    command: str,
     fresh: bool,
     trouble: str | None,
     standing: Standing | None = None,
@@ -161,10 +163,12 @@ def conclude(
     failed = [(t, end) for t in needed if (end := ends.get(t.id)) and end.status == "failed"]
     link = page = None
     missing = sum(trial.id not in ends for trial in needed)
-    for trial, end in failed[:MOST_FAILURES]:
-        print(failed_line(trial, end.reason))
-    if len(failed) > MOST_FAILURES:
-        print(f"and {len(failed) - MOST_FAILURES} more failed trials")
+    reasons = failures((trial, end.reason) for trial, end in failed)
+    print(*reasons[:MOST_FAILURES], sep="\n", end="\n" * bool(failed))
+    if len(reasons) > MOST_FAILURES:
+        print(f"and {len(reasons) - MOST_FAILURES} more reasons of failed trials")
+    if failed:
+        print(f"try them again: {command}")
     if len(failed) + missing < len(needed) or not needed:
         table = journal.table()
         found = report(suite, table, footnotes(suite, table), standing)
@@ -276,4 +280,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"all {len(found.suite.needed)} trials are done: nothing to run", flush=True)
     if options.asha:
         print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    return conclude(found.suite, journal, store, bool(found.handed), publisher.trouble, found.standing)
+    command = str(place.provenance["command"])
+    return conclude(found.suite, journal, store, command, bool(found.handed), publisher.trouble, found.standing)

@@ -12,12 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 
-from lmsa_bench.errors import one_line
+from lmsa_bench.analysis.endings import failures
 from lmsa_bench.trial.spec import Trial
 
 SECONDS = 10  # between plain lines
 ENOUGH = 5  # ended trials, after which the time left is told
-MOST_FAILURES = 10  # printed one by one
+MOST_FAILURES = 10  # reasons that are printed
 
 Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
 
@@ -48,6 +48,7 @@ class Progress:
         self.took = defaultdict[Kind, list[float]](list)
         self.started: float | None = None  # the first trial: until then Ray and workers start
         self.begun = self.printed = self.ended = time.monotonic()
+        self.reasons = set[str]()  # of failures, as they were told
         self.best: dict[tuple[str, str], float] = {}
         self.tasks = list(dict.fromkeys(trial.task for trial in trials))
         self.doing, self.last = "starting", ""
@@ -87,8 +88,10 @@ class Progress:
         self.waiting[kind(trial)] -= 1
         if failure:
             self.failures += 1
-            if self.failures <= MOST_FAILURES:
-                print(failed_line(trial, failure), flush=True)
+            why = failure.replace(trial.id, "")
+            if why not in self.reasons and len(self.reasons) < MOST_FAILURES:
+                self.reasons.add(why)
+                print(*failures([(trial, failure)]), flush=True)
         else:
             self.took[kind(trial)].append(took)
         if accuracy is not None and not failure:
@@ -98,6 +101,7 @@ class Progress:
             self.printed = now
             left = self.left()
             rate = "" if left is None else f", {self.done / (now - self.started):.2f} trials/s, {clock(left)} left"
+            rate = f", {self.failures} failed" * bool(self.failures) + rate
             print(f"{self.done}/{self.total} trials{rate}; last: {self.last}", flush=True)
 
     def left(self) -> float | None:
@@ -129,11 +133,6 @@ class Progress:
         """Leaves the terminal to what follows."""
         if self.live is not None:
             self.live.stop()
-
-
-def failed_line(trial: Trial, failure: str) -> str:
-    """A failure in one line."""
-    return f"failed: {trial.label}: {one_line(failure)}"
 
 
 def clock(seconds: float) -> str:

@@ -75,7 +75,7 @@ def test_rows_are_sorted_by_average_rank_and_the_best_are_marked(made):
     assert lines[2] == "On flip, good leads (85 %); poor (45 %) may be as good; fair is 55 points behind."
     lines = lines[lines.index(next(line for line in lines if line.startswith("method"))) :]
     assert [line.split()[0] for line in lines[2:6]] == ["none", "good", "fair", "poor"]
-    assert lines[3].split() == "good 85.0 (80 to 90)* 85.0 (80 to 90)* 1.00".split()
+    assert lines[3].split() == ["good", "85.0", "(80", "to", "90)*", "85.0", "(80", "to", "90)*", "1.00"]
     assert lines[4].split()[-1] == "2.50"
     assert "count in the label budget" in " ".join(text_of(made).split())  # without its line breaks
     assert "not separable: on 2 tasks" in text_of(made)
@@ -100,10 +100,26 @@ def test_selected_hyper_parameters_and_layers_are_shown(made):
 def test_incomplete_cells_are_marked_and_explained(made):
     text = text_of(changed(made, "fair", "flip", 1, status="failed", reason="CUDA out\nof memory"))
     assert "30.0 (1/2 seeds)" in text
-    assert "fair on flip: 1 trial failed (CUDA out of memory)." in text
+    assert "\nfailed: flip fair lr=0.1 seed=1: CUDA out of memory\n" in text and "fair on flip: 1 failed." in text
     assert "n = 1 to 2 seeds" in text
     text = text_of(changed(made, "fair", "flip", 1, status=None))
     assert "fair on flip: 1 not finished." in text
+
+
+def test_a_reason_to_fail_is_told_once_and_whole(made):
+    place = f"/home/me/{'long_name/' * 15}my_method.py:8"
+    command = {"command": "python -m lmsa_bench.sweep mine.yaml --seeds 2"}
+    for task in ("noise", "flip"):
+        trial = entry(task, "fair", {"lr": 0.1}, 1, [0.9]).trial
+        reason = f"KeyError: 'momentum' ({place}); its traceback: results/trials/{trial.id}/error.txt"
+        made = changed(made, "fair", task, 1, status="failed", reason=reason, facts=command)
+    made = changed(made, "poor", "flip", 1, status="failed", reason="CUDA out of memory", facts=command)
+    found = report(made[0], rows(made[1]))
+    text, flat = render(found, "table").decode(), " ".join(render(found, "table").decode().split())
+    assert "failed: 2 trials of fair on noise, flip, such as noise fair lr=0.1 seed=1: KeyError: 'momentum' (" in flat
+    assert flat.count("KeyError") == 1 and place in text  # not broken between two lines
+    assert "failed: flip poor lr=0.1 seed=1: CUDA out of memory Failed trials are tried again by: python -m" in flat
+    assert "2 trials failed: KeyError" in render(found, "html").decode().replace("\n", " ")
 
 
 def test_a_diverged_cell_ranks_last(made):

@@ -87,14 +87,19 @@ def test_a_terminal_shows_what_happens_and_the_table_so_far(now, monkeypatch):
     assert "row method0" in view and "75.0" in view and "row method1" not in view
 
 
-def test_a_failure_is_told_at_once_and_of_many_only_the_first(capsys):
+def test_a_reason_to_fail_is_told_at_once_and_once(now, capsys):
     some = trials(1, 30)
     shown = Progress(some, {}, plain=True)
     shown.add(some[0], failure="KeyError: 'momentum' (mine.py:8)")
     assert capsys.readouterr().out == "failed: task0 method0 lr=0.1 seed=0: KeyError: 'momentum' (mine.py:8)\n"
-    for trial in some[1:]:
-        shown.add(trial, failure="the same")
-    assert capsys.readouterr().out.count("failed: ") == progress.MOST_FAILURES - 1
+    for trial in some[1:15]:
+        shown.add(trial, failure=f"KeyError: 'other' (mine.py:8); its traceback: results/trials/{trial.id}/error.txt")
+    now[0] += progress.SECONDS
+    for i, trial in enumerate(some[15:]):
+        shown.add(trial, failure=f"OSError: number {i} (mine.py:9)")
+    out = capsys.readouterr().out
+    assert out.count("'other'") == 1 and "16/30 trials, 16 failed; last: " in out
+    assert out.count("failed: ") == progress.MOST_FAILURES - 1
 
 
 def test_a_duration_is_short():
