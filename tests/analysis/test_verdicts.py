@@ -73,6 +73,8 @@ def test_the_choice_made_anew_is_a_bootstrap_written_anew():
             spreads = [pvariance([values[i] - values[j] for values in some]) for some in (anew, alike)]
             expected = max(0.0, spreads[0] - spreads[1]) * 6 / 5
             assert one.choice[k] == pytest.approx(expected, rel=0.2, abs=4e-6)
+            own = np.var(one.values[:, i] - one.values[:, j], ddof=1)  # of a difference; its mean's is a sixth
+            assert one.differences.variance[k] == pytest.approx(own + 6 * one.choice[k])
     assert max(one.choice.max() for one in found) > 2e-5  # some choice is unsure
 
 
