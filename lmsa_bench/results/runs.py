@@ -1,9 +1,10 @@
 """MLflow's runs: found by their tags, and those that show a suite at sight."""
 
+import colorsys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lmsa_bench.errors import StoreUnavailable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 800  # metrics a call; with params and tags below the limit of 1,000
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as a description
+COLOUR = "mlflow.runColor"  # the tag with the colour of a run in MLflow's charts
 
 
 def show(
@@ -29,15 +31,16 @@ def show(
 
     ``runs`` lists those that a filter of MLflow's matches.
     """
-    _log(client, client.get_run(suite_run), found.metrics())
-    client.set_tag(suite_run, NOTE, found.description[:TAG_LENGTH])
+    _log(client, client.get_run(suite_run), found.metrics(), {}, {NOTE: found.description[:TAG_LENGTH]})
     known = by_tag(runs(overview.matching(found.suite)), overview.METHOD_KEY)
-    for method in found.methods:
+    for i, method in enumerate(found.methods):
         key = overview.method_key(found.suite, method.name)
         tags = {overview.METHOD_KEY: key, "lmsa.suite": found.suite}  # no parent's: its children are not listed
         run = next(iter(known.pop(key, [])), None)
         run = run or client.create_run(experiment, tags=tags, run_name=f"{method.name} ({found.suite})")
-        _log(client, run, method.metrics())
+        # The parameter is what tells runs apart where MLflow compares them; without the tag colours repeat.
+        colour = _colour(i / len(found.methods), dark=i % 2 == 0)
+        _log(client, run, method.metrics(), {"method": method.name}, {COLOUR: colour})
     for run in (run for several in known.values() for run in several):  # of a row that the suite no longer has
         client.delete_run(run.info.run_id)
     notes = [run.data.tags.get(NOTE, "") for run in runs(f"tags.`{SUITE_KEY}` != ''")]
@@ -94,15 +97,28 @@ def insert(client: "MlflowClient", experiment: str, drafts: Iterable[Draft]) -> 
         session.add_all(rows)
 
 
-def _log(client: "MlflowClient", run: "Run", values: Iterable[tuple[str, float, int]]) -> None:
+def _colour(hue: float, dark: bool) -> str:
+    """A colour of this hue, from 0 to 1, as #rrggbb."""
+    channels = colorsys.hls_to_rgb(hue, 0.38 if dark else 0.62, 0.7)
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
+
+
+def _log(
+    client: "MlflowClient",
+    run: "Run",
+    values: Iterable[tuple[str, float, int]],
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> None:
     """Logs metrics as of now and ends the run; of each step MLflow shows the latest value."""
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Param, RunTag
 
     run_id = named(run)
     now = max(milliseconds(time.time()), (run.info.end_time or 0) + 1)  # also where the clock was put back
     metrics = [Metric(name, value, now, step) for name, value, step in values]
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+    beside = [Param(*item) for item in params.items()], [RunTag(*item) for item in tags.items()]
+    for start in range(0, len(metrics) or 1, BATCH):
+        client.log_batch(run_id, metrics[start : start + BATCH], *beside)
     client.set_terminated(run_id, end_time=now)
 
 

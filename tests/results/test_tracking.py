@@ -286,6 +286,8 @@ def test_summary_is_on_the_suites_run_and_each_method_has_one_of_its_own(journal
     methods = {run.info.run_name: run for run in runs if "lmsa.method_key" in run.data.tags}
     shown = {"best_test_accuracy": 0.5, "average_rank": 2.0, "t/test_accuracy": 0.5, "t/val_accuracy": 0.75}
     assert methods["a (hand_made)"].data.metrics == shown
+    assert {run.data.params["method"] for run in methods.values()} == {"a", "b"}
+    assert len({run.data.tags["mlflow.runColor"] for run in methods.values()}) == 2
     assert sorted(methods) == ["a (hand_made)", "b (hand_made)"] and len(runs) == 5
     client, experiment = opened._connected()
     history = client.get_metric_history(methods["b (hand_made)"].info.run_id, "t/val_accuracy")
