@@ -49,9 +49,7 @@ def rehearsed(factory: Callable[..., Method], hparams: Mapping[str, Value], task
         method = factory(**hparams)
         if not isinstance(method, Method):
             raise UserError(f"returns {_kind(method)}, not a Method")
-        model = shape_of(task)
-        if method.prepare is not as_it_is:  # a copy takes longer than all the rest
-            method.prepare(model := copy.deepcopy(model), generator(0, "rehearsal"))
+        model = prepared(shape_of(task), method)
         try:
             layers = method.select(model, unloaded(), 0, generator(0, "rehearsal")).layers
         except (NoBatches, NotImplementedError, RuntimeError):  # only data, or numbers, can tell
@@ -59,6 +57,14 @@ def rehearsed(factory: Callable[..., Method], hparams: Mapping[str, Value], task
         if not set(layers) <= set(range(len(model))):
             raise UserError(f"selects {list(layers)}: the model has layers 0 to {len(model) - 1}")
     return method
+
+
+def prepared(model: LayeredModel, method: Method) -> LayeredModel:
+    """The model as the method changes it first, in a copy; itself where the method does not."""
+    if method.prepare is as_it_is:  # a copy takes longer than all the rest
+        return model
+    method.prepare(model := copy.deepcopy(model), generator(0, "rehearsal"))
+    return model
 
 
 def shape_of(task: Task) -> LayeredModel:

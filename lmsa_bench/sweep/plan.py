@@ -1,6 +1,5 @@
 """What a sweep would run, and about how long that takes."""
 
-import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from lmsa_bench.results.journal import Journal
 from lmsa_bench.seeding import generator
 from lmsa_bench.sources import needs
 from lmsa_bench.suites.plugins import located
-from lmsa_bench.suites.rehearsal import shape_of, unloaded
+from lmsa_bench.suites.rehearsal import prepared, shape_of, unloaded
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep.progress import Kind, clock, kind
 from lmsa_bench.tasks.task import Task
@@ -106,10 +105,9 @@ def _counted(trial: Trial, data: Path, gpu: bool) -> tuple[float, int]:
     method = method_of(trial)
     if method.update is None:
         return 0.0, 0
-    model = copy.deepcopy(shape_of(task))
     with located(f"{trial.task} {trial.method}"):
+        model = prepared(shape_of(task), method)
         try:
-            method.prepare(model, generator(0, "estimate"))
             chosen = [method.select(model, unloaded(), 0, generator(0, "estimate")).layers]
         except NoBatches:  # only data can tell which layer: the mean over all
             chosen = [(n,) for n in range(len(model))]
@@ -129,14 +127,13 @@ def _step(task: Task, method: Method, layers: Sequence[int], batch_size: int, da
         key += [made.text, code_of_functions((MODELS.get(task.model), *made.functions)), str(torch.__version__)]
         if shared is not None and (found := shared.recall(key)) is not None:
             return Cost(**found)
-    model, where = copy.deepcopy(shape_of(task)), "meta"
+    model, where = shape_of(task), "meta"
     if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
         # torch takes longer to say what comes out of an operator than to compute it
         model, where = MODELS.get(task.model)(task.classes, task.input_shape).eval(), "cpu"
     x = torch.zeros(batch_size, *task.input_shape, device=where)
     y = torch.zeros(batch_size, dtype=torch.int64, device=where)
-    method.prepare(model, generator(0, "estimate"))
-    cost = of_step(model, method.update, x, y, layers, 0, method.rest)
+    cost = of_step(prepared(model, method), method.update, x, y, layers, 0, method.rest)
     if shared is not None and made is not None:
         shared.remember(key, cost._asdict())
     return cost

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lmsa_bench.control.updates import Update
 from lmsa_bench.models import LayeredModel
+from lmsa_bench.trial import shapes
 
 
 class Cost(NamedTuple):
@@ -29,15 +30,15 @@ class Cost(NamedTuple):
 class _Flops(TorchDispatchMode):
     """Adds up torch's own counts, operator by operator; FlopCounterMode refuses gradients with respect to states."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         from torch.utils.flop_counter import flop_registry  # brings a compiler along
 
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = self.operators = 0
-        self.known = flop_registry
+        self.known, self.meta = flop_registry, device.type == "meta"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = shapes.run(func, args, kwargs or {}) if self.meta else func(*args, **(kwargs or {}))
         self.operators += 1
         if count := self.known.get(func._overloadpacket):
             self.total += count(*args, **(kwargs or {}), out_val=out)
@@ -83,7 +84,7 @@ def _aside(device: torch.device) -> Iterator[None]:
 
 def of_work(work: Callable[[], object], device: torch.device) -> int:
     """The FLOPs of this work, which changes nothing that lasts."""
-    flops = _Flops()
+    flops = _Flops(device)
     with _aside(device), flops:
         work()
     return flops.total
@@ -104,7 +105,7 @@ def of_step(
     stepper = update(model)
     own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
     kept = _Kept(own | {x.untyped_storage()._cdata})
-    flops = _Flops()
+    flops = _Flops(x.device)
     with _aside(x.device), flops, torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda held: held.tensor):
         stepper.step(x, target, layers, start)
     gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
