@@ -20,9 +20,10 @@ TRAINING = [name for name in OURS if toy.trial(name).epochs]
 DEVICE = "meta"  # CUDA's autograd wants a real one
 
 
-def step(build, layers, rest=False, prepare=as_it_is):
+def step(build, layers, rest=False, prepare=as_it_is, model="wrn_10_1"):
     """A step of the update that this makes, on tensors without numbers."""
-    made = toy.source_model().to(DEVICE)
+    with torch.device(DEVICE):  # made there: moved there later, a parameter is another one than a layer refers to
+        made = toy.source_model(model)
     with FakeTensorMode(allow_non_fake_inputs=True):
         prepare(made, generator(0, "prepare"))
         x, y = torch.zeros(8, *toy.SHAPE, device=DEVICE), torch.zeros(8, dtype=torch.int64, device=DEVICE)
@@ -31,10 +32,12 @@ def step(build, layers, rest=False, prepare=as_it_is):
         return update.step(x, y, layers)
 
 
-@pytest.mark.parametrize("name", TRAINING)
-def test_a_step_looks_at_no_number_and_stays_on_its_device(name):
+@pytest.mark.parametrize(
+    ("name", "model"), [*((name, "wrn_10_1") for name in TRAINING), ("full", "small_vit"), ("full_msa", "small_vit")]
+)
+def test_a_step_looks_at_no_number_and_stays_on_its_device(name, model):
     method = METHODS.get(name)(**toy.hparams(name))
-    found = step(method.update, (1, 2, 3), method.rest, method.prepare)
+    found = step(method.update, (1, 2, 3), method.rest, method.prepare, model)
     assert found.shape == () and found.device.type == DEVICE
 
 
