@@ -53,13 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, row in asked.items():
             with TemporaryDirectory() as free:
                 found[name].append(row.measure(data, Path(free)))
-            print(f"round {number}: {row.what}: {found[name][-1]:.3g}", flush=True)
+            print(f"round {number}: {row.title}: {found[name][-1]:.3g}", flush=True)
     print(f"\n{'row':<62} {'median':>8}  {'from':>7} {'to':>7}")
     for name, row in asked.items():
         low, middle, high = min(found[name]), median(found[name]), max(found[name])
-        print(f"{row.what:<58} {'' if row.unit == 'ratio' else row.unit:>3} {middle:>8.3g}  {low:>7.3g} {high:>7.3g}")
+        print(f"{row.title:<58} {'' if row.unit == 'ratio' else row.unit:>3} {middle:>8.3g}  {low:>7.3g} {high:>7.3g}")
     if options.out is not None:
-        rows = {name: {"what": row.what, "unit": row.unit, "values": found[name]} for name, row in asked.items()}
+        rows = {name: {"what": row.title, "unit": row.unit, "values": found[name]} for name, row in asked.items()}
         write_whole(
             options.out,
             json.dumps({"cores": os.cpu_count(), "torch": torch.__version__, "rows": rows}, indent=1).encode(),

@@ -1,31 +1,22 @@
 """What is measured, one function a row: each gives one value a round, of what is run one after the other."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from subprocess import PIPE
 from typing import Literal
-
-import psutil
 
 from lmsa_bench import local
 from lmsa_bench.bench import arithmetic
+from lmsa_bench.bench.sweeps import command, cpu_ms, each_more, forget, memory, resident_kib, short_trials, swept
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.trial.shared import FOLDER
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
-
-LOOK_SECONDS = 0.25  # between two looks at the memory of a command
 
 
 @dataclass(frozen=True)
@@ -33,62 +24,16 @@ class Row:
     """A row of the benchmark; ``measure`` is given the data folder, with all data and source models, and a free one."""
 
     what: str
-    unit: Literal["ratio", "s", "MiB"]
+    unit: Literal["ratio", "s", "ms", "MiB", "KiB"]
     better: Literal["higher", "lower"]
     measure: Callable[[Path, Path], float]
     needs: tuple[str, ...] = ("quickstart",)  # suites whose data and source models are there before
+    seeds: int | None = None  # of quickstart, whose made-up trials it is measured over
 
-
-def command(*arguments: str | Path, look: Callable[[psutil.Process], object] = lambda process: None) -> float:
-    """Runs a module of this package as a command of its own; returns its seconds; raises UserError where it fails.
-
-    Its process is looked at four times a second while it runs.
-    """
-    started = time.perf_counter()
-    shown = ["-m", *map(str, arguments)]
-    with subprocess.Popen([sys.executable, *shown], stdout=PIPE, stderr=PIPE, text=True) as process:
-        while True:
-            try:
-                out, err = process.communicate(timeout=LOOK_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                with suppress(psutil.Error):
-                    look(psutil.Process(process.pid))
-    if process.returncode:
-        raise UserError(f"{' '.join(shown)}: {(err or out).strip()[-500:]}")
-    return time.perf_counter() - started
-
-
-def forget(data: Path) -> None:
-    """Removes what trials have left for others: each side computes all of it."""
-    shutil.rmtree(data / FOLDER, ignore_errors=True)
-
-
-def swept(
-    suite: str, data: Path, free: Path, *more: str, look: Callable[[psutil.Process], object] = lambda process: None
-) -> float:
-    """The seconds of a whole sweep, from the command to its last line."""
-    forget(data)
-    where = ("--plain", "--data", data, "--results", free / "results")
-    return command("lmsa_bench.sweep", suite, *where, *more, look=look)
-
-
-def memory(of: Literal["driver", "worker"]) -> Callable[[Path, Path], float]:
-    """A measure: the highest resident memory of a sweep's driver, or of its workers, in MiB."""
-
-    def measure(data: Path, free: Path) -> float:
-        highest = 0
-
-        def look(driver: psutil.Process) -> None:
-            nonlocal highest
-            workers = [child for child in driver.children(recursive=True) if "ray::" in "".join(child.cmdline())]
-            for process in [driver] if of == "driver" else workers:
-                highest = max(highest, process.memory_info().rss)
-
-        swept("quickstart", data, free, "--seeds", "1", "--only", "task=digits_flip", look=look)
-        return highest / 2**20
-
-    return measure
+    @property
+    def title(self) -> str:
+        """What is measured, with the number of trials where they are made up."""
+        return self.what if self.seeds is None else f"{self.what} {len(load('quickstart', self.seeds).trials):,} trials"
 
 
 def over_arithmetic(suite: str, task: str) -> Callable[[Path, Path], float]:
@@ -163,12 +108,12 @@ def last_layer(data: Path, free: Path) -> float:
     return alone / whole
 
 
-def nothing_to_do(data: Path, free: Path) -> float:
+def nothing_to_do(seeds: int, data: Path, free: Path) -> float:
     """The seconds of a sweep whose trials have all ended, after one that has published them."""
-    made(free / "results", load("quickstart"))
-    arguments = ["quickstart", "--data", str(data), "--results", str(free / "results"), "--changed", "keep"]
-    command("lmsa_bench.sweep", *arguments)
-    return command("lmsa_bench.sweep", *arguments)
+    made(free / "results", load("quickstart", seeds))
+    arguments = ["quickstart", "--seeds", str(seeds), "--data", str(data), "--results", str(free / "results")]
+    command("lmsa_bench.sweep", *arguments, "--changed", "keep")
+    return command("lmsa_bench.sweep", *arguments, "--changed", "keep")
 
 
 def dry_run(suite: str) -> Callable[[Path, Path], float]:
@@ -178,9 +123,9 @@ def dry_run(suite: str) -> Callable[[Path, Path], float]:
     )
 
 
-def publishing(data: Path, free: Path) -> float:
-    """The seconds of publishing 500 trials to a new SQLite store, MLflow's import apart."""
-    journal = made(free / "results", load("quickstart", 10), 500)
+def publishing(seeds: int, data: Path, free: Path) -> float:
+    """The seconds of publishing trials to a new SQLite store, MLflow's import apart."""
+    journal = made(free / "results", load("quickstart", seeds))
     ResultStore(default_uri(journal.root)).publish(journal, "empty", ())
     store = ResultStore(f"sqlite:///{free}/other.db")
     started = time.perf_counter()
@@ -188,10 +133,10 @@ def publishing(data: Path, free: Path) -> float:
     return time.perf_counter() - started
 
 
-def reporting(data: Path, free: Path) -> float:
-    """The seconds of a report over 3,000 trials, the second of two."""
-    made(free / "results", load("quickstart", 30))
-    arguments = ["lmsa_bench.report", "quickstart", "--results", str(free / "results")]
+def reporting(seeds: int, data: Path, free: Path) -> float:
+    """The seconds of a report, the second of two."""
+    made(free / "results", load("quickstart", seeds))
+    arguments = ["lmsa_bench.report", "quickstart", "--seeds", str(seeds), "--results", str(free / "results")]
     command(*arguments)
     return command(*arguments)
 
@@ -215,42 +160,10 @@ def made(root: Path, suite: Suite, most: int | None = None) -> Journal:
     return journal
 
 
-def short_trials(data: Path, free: Path) -> float:
-    """A sweep of 100 trials that sleep half a second over the half of that sum, start and end of Ray apart."""
-    plugin = free / "sleeping.py"
-    plugin.write_text(SLEEPING)
-    (free / "short.yaml").write_text(SHORT)
-    swept(str(free / "short.yaml"), data, free)
-    journal = Journal(free / "results")
-    ends = sorted((journal.trials / id / "result.json").stat().st_mtime for id in journal.ids())
-    return (ends[-1] - ends[0]) / (0.5 * (len(ends) - 1) / (os.cpu_count() or 1))
+def over(measure: Callable[[int, Path, Path], float], seeds: int, what: str) -> Row:
+    """A row over made-up trials of quickstart."""
+    return Row(what, "s", "lower", partial(measure, seeds), seeds=seeds)
 
-
-SHORT = """
-suite: short
-tasks: [digits_flip]
-seeds: 100
-epochs: 1
-plugins: [sleeping.py]
-rows: {sleeping: {}}
-"""
-SLEEPING = '''
-import time
-
-from lmsa_bench.control import selectors
-from lmsa_bench.methods import METHODS, Method
-
-
-@METHODS.register
-def sleeping() -> Method:
-    """Half a second of nothing."""
-
-    def select(model, batches, step, generator):
-        time.sleep(0.5)
-        return selectors.Selection((), {})
-
-    return Method(select, None)
-'''
 
 ROWS = {
     "quickstart": Row("plain loop / sweep, quickstart, 1 seed", "ratio", "higher", against_plain("quickstart")),
@@ -265,9 +178,12 @@ ROWS = {
     "driver_memory": Row("resident memory of the driver", "MiB", "lower", memory("driver")),
     "worker_memory": Row("resident memory of a worker, the highest", "MiB", "lower", memory("worker")),
     "short_trials": Row("100 trials of 0.5 s / (sum / cores)", "ratio", "lower", short_trials),
-    "nothing": Row("nothing to do, 300 trials", "s", "lower", nothing_to_do),
+    "nothing": over(nothing_to_do, 1, "nothing to do,"),
+    "nothing_5000": over(nothing_to_do, 12, "nothing to do,"),
     "dry_run": Row("--dry-run of quickstart", "s", "lower", dry_run("quickstart")),
     "dry_run_table1": Row("--dry-run of table1", "s", "lower", dry_run("table1")),
-    "report": Row("report over 3,000 trials", "s", "lower", reporting),
-    "publish": Row("publishing 500 trials to SQLite", "s", "lower", publishing),
+    "report": over(reporting, 12, "report over"),
+    "publish": over(publishing, 12, "publishing to SQLite,"),
+    "driver_cpu": Row("CPU of the driver for a trial that does nothing", "ms", "lower", each_more(cpu_ms)),
+    "driver_growth": Row("memory of the driver for a trial that does nothing", "KiB", "lower", each_more(resident_kib)),
 }

@@ -1,0 +1,145 @@
+"""Commands as a user runs them, looked at from outside: their seconds, memory and CPU."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from subprocess import PIPE
+from typing import Literal
+
+import psutil
+
+from lmsa_bench.errors import UserError
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.trial.shared import FOLDER
+
+LOOK_SECONDS = 0.25  # between two looks at the memory of a command
+FEW, MANY = 500, 2000  # trials that do nothing
+SUITE = """
+suite: sleeping
+tasks: [digits_flip]
+seeds: {trials}
+epochs: 1
+sources: one
+plugins: [sleeping.py]
+rows: {{sleeping: {{grid: {{seconds: {seconds}}}}}}}
+"""
+SLEEPING = '''
+import time
+
+from lmsa_bench.control import selectors
+from lmsa_bench.methods import METHODS, Method
+
+
+@METHODS.register
+def sleeping(seconds: float) -> Method:
+    """Does nothing."""
+
+    def select(model, batches, step, generator):
+        time.sleep(seconds)
+        return selectors.Selection((), {})
+
+    return Method(select, None)
+'''
+
+
+def command(*arguments: str | Path, look: Callable[[psutil.Process], object] = lambda process: None) -> float:
+    """Runs a module of this package as a command of its own; returns its seconds; raises UserError where it fails.
+
+    Its process is looked at four times a second while it runs.
+    """
+    started = time.perf_counter()
+    shown = ["-m", *map(str, arguments)]
+    with subprocess.Popen([sys.executable, *shown], stdout=PIPE, stderr=PIPE, text=True) as process:
+        while True:
+            try:
+                out, err = process.communicate(timeout=LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                with suppress(psutil.Error):
+                    look(psutil.Process(process.pid))
+    if process.returncode:
+        raise UserError(f"{' '.join(shown)}: {(err or out).strip()[-500:]}")
+    return time.perf_counter() - started
+
+
+def forget(data: Path) -> None:
+    """Removes what trials have left for others: each side computes all of it."""
+    shutil.rmtree(data / FOLDER, ignore_errors=True)
+
+
+def swept(
+    suite: str, data: Path, free: Path, *more: str, look: Callable[[psutil.Process], object] = lambda process: None
+) -> float:
+    """The seconds of a whole sweep, from the command to its last line."""
+    forget(data)
+    where = ("--plain", "--data", data, "--results", free / "results")
+    return command("lmsa_bench.sweep", suite, *where, *more, look=look)
+
+
+def memory(of: Literal["driver", "worker"]) -> Callable[[Path, Path], float]:
+    """A measure: the highest resident memory of a sweep's driver, or of its workers, in MiB."""
+
+    def measure(data: Path, free: Path) -> float:
+        highest = 0
+
+        def look(driver: psutil.Process) -> None:
+            nonlocal highest
+            workers = [child for child in driver.children(recursive=True) if "ray::" in "".join(child.cmdline())]
+            for process in [driver] if of == "driver" else workers:
+                highest = max(highest, process.memory_info().rss)
+
+        swept("quickstart", data, free, "--seeds", "1", "--only", "task=digits_flip", look=look)
+        return highest / 2**20
+
+    return measure
+
+
+def sleeping(free: Path, trials: int, seconds: float) -> str:
+    """The file of a suite of so many trials that sleep so long."""
+    (free / "sleeping.py").write_text(SLEEPING)
+    (free / "sleeping.yaml").write_text(SUITE.format(trials=trials, seconds=seconds))
+    return str(free / "sleeping.yaml")
+
+
+def short_trials(data: Path, free: Path) -> float:
+    """A sweep of 100 trials that sleep half a second over the half of that sum, start and end of Ray apart."""
+    swept(sleeping(free, 100, 0.5), data, free)
+    journal = Journal(free / "results")
+    ends = sorted((journal.trials / id / "result.json").stat().st_mtime for id in journal.ids())
+    return (ends[-1] - ends[0]) / (0.5 * (len(ends) - 1) / (os.cpu_count() or 1))
+
+
+def each_more(of: Callable[[psutil.Process], float]) -> Callable[[Path, Path], float]:
+    """A measure: by how much a number of a sweep's driver grows with each trial more that does nothing."""
+
+    def measure(data: Path, free: Path) -> float:
+        found = []
+        for trials in FEW, MANY:
+            highest = 0.0
+
+            def look(driver: psutil.Process) -> None:
+                nonlocal highest
+                highest = max(highest, of(driver))
+
+            swept(sleeping(free, trials, 0), data, free, look=look)
+            shutil.rmtree(free / "results")
+            found.append(highest)
+        return (found[1] - found[0]) / (MANY - FEW)
+
+    return measure
+
+
+def cpu_ms(process: psutil.Process) -> float:
+    """The milliseconds of a CPU that a process has had."""
+    times = process.cpu_times()
+    return 1000 * float(times.user + times.system)
+
+
+def resident_kib(process: psutil.Process) -> float:
+    """A process's resident memory."""
+    return float(process.memory_info().rss) / 1024
