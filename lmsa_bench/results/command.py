@@ -38,7 +38,7 @@ def ui(journal: Journal, store: ResultStore, port: int) -> int:
     for name in journal.suites():
         print(f"{name}: {store.link(name).replace(UI, f'http://127.0.0.1:{port}')}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", str(port)]
-    return subprocess.call(command)
+    return subprocess.call([*command, "--workers", "1"])  # one reader; with more, a busy machine's are killed as hung
 
 
 def main(arguments: list[str] | None = None) -> int:

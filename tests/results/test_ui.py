@@ -27,10 +27,10 @@ def test_the_pages_of_a_folder_are_served_with_a_link_for_each_suite(tmp_path, d
     with open(tmp_path / "out", "w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while True:
             try:
-                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).read()
                 break
             except OSError:
                 assert time.monotonic() < deadline, (tmp_path / "out").read_text()
