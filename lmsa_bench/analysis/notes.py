@@ -13,18 +13,21 @@ MACHINE = ("device", "cpu", "instructions", "torch")  # in a result's provenance
 
 
 def notes(suite: "Suite", cells: Iterable[Cell], origins: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """A line for each cell from more than one code, for unequal budgets, source models of several codes, and machines.
+    """What to say of cells from several codes, unequal budgets, source models of several codes, and kinds of machine.
 
     ``origins`` is the provenance of the suite's ended trials, by trial id.
     """
     found, ranked = [], {row.name for row in suite.rows if row.ranked}
     cells = list(cells)
+    mixed = defaultdict[str, list[str]](list)
     for cell in cells:
         if len(cell.codes) > 1:
-            counts = " and ".join(str(count) for count in sorted(cell.codes.values(), reverse=True))
-            found.append(
-                f"{cell.row} on {cell.task}: its trials ran on {len(cell.codes)} versions of the code ({counts})."
-            )
+            mixed[cell.row].append(cell.task)
+    alike = defaultdict[str, list[str]](list)
+    for row, tasks in mixed.items():
+        alike[", ".join(tasks)].append(row)
+    for where, rows in alike.items():
+        found.append(f"{', '.join(rows)} on {where}: trials from more than one version of the code are averaged.")
     budgets = defaultdict[int, dict[str, None]](dict)
     for cell in cells:
         if cell.tried and cell.row in ranked:
@@ -33,7 +36,7 @@ def notes(suite: "Suite", cells: Iterable[Cell], origins: Mapping[str, Mapping[s
         few, many = min(budgets), max(budgets)
         found.append(f"Rows chose from {few} to {many} configurations a task, as their grids went on.")
     elif len(budgets) > 1:
-        shown = "; ".join(f"{count} for {', '.join(rows)}" for count, rows in sorted(budgets.items()))
+        shown = "; ".join(f"{count} for {', '.join(some)}" for count, some in sorted(budgets.items()))
         found.append(f"Rows do not choose from as many configurations a task: {shown}.")
     sources, kinds = defaultdict[str, set[str]](set), defaultdict[str, int](int)
     for trial in suite.trials:

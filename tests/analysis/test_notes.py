@@ -22,13 +22,24 @@ def made(*facts, **options):
 
 def test_a_cell_of_two_codes_says_so_in_every_form():
     found = made({"trial_code": "a"}, {"trial_code": "b"}, {"trial_code": "a"})
-    note = "row on t: its trials ran on 2 versions of the code (2 and 1)."
+    note = "row on t: trials from more than one version of the code are averaged."
     assert found.notes == (note,)
     for form in ("table", "latex", "json"):
         assert note in render(found, form).decode()
     assert note in fragment(found)
     assert json.loads(render(found, "json"))["rows"][0]["tasks"]["t"]["codes"] == {"a": 2, "b": 1}
     assert made({"trial_code": "a"}, {}).notes and not made({"trial_code": "a"}, {"trial_code": "a"}).notes
+
+
+def test_rows_of_the_same_tasks_share_a_line():
+    two = ({"trial_code": "a"}, {"trial_code": "b"})
+    entries = {
+        row: [entry(task, row, {}, seed, facts=one) for task in tasks for seed, one in enumerate(two)]
+        for row, tasks in {"a": "tu", "b": "tu", "c": "u"}.items()
+    }
+    found = report(suite_of(entries), rows([one for group in entries.values() for one in group]))
+    averaged = "trials from more than one version of the code are averaged."
+    assert found.notes == (f"a, b on t, u: {averaged}", f"c on u: {averaged}")
 
 
 def test_kinds_of_machine_are_told():

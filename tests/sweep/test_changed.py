@@ -99,7 +99,7 @@ def test_a_changed_method_is_refused_rerun_or_kept_with_a_footnote(tmp_path, cop
 
     told = run(tmp_path, copy, "--changed", "keep")
     assert told.returncode == 0, told.stderr
-    note = "full on digits_flip: its trials ran on 2 versions of the code (1 and 1)."
+    note = "full on digits_flip: trials from more than one version of the code are averaged."
     assert note in told.stdout and note in run(tmp_path, copy, module="report").stdout
     cells = {row["method"]: row["tasks"]["digits_flip"] for row in table(tmp_path)["rows"]}
     assert sorted(cells["full"]["codes"].values()) == [1, 1] and list(cells["mine"]["codes"].values()) == [2]
