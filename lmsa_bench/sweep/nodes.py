@@ -45,17 +45,23 @@ def _whole(amount: float, part: float) -> int:
     return int(amount / part + 1e-6)
 
 
-def wait_for_peers(sweep: str, peers: int, cpus: float, gpus: float) -> None:
+def starting(sweep: str, trial: str = "") -> str:
+    """The name of the worker that starts for this trial of Tune, or what all such names begin with."""
+    return f"{sweep}.starting/{trial}"
+
+
+def wait_for_peers(sweep: str, peers: int, cpus: float, gpus: float, own: str) -> None:
     """Returns when so many workers of this sweep have started, or all that the nodes hold, or after START_SECONDS.
 
     Tune hands the trial of an actor that is still starting to one that is free, and kills the starting one: with trials
     shorter than a start, the first actor would run them all alone. They meet in Ray's own store: a network file
-    system may show a new file half a minute late.
+    system may show a new file half a minute late. Meanwhile this one shows its own name to be alive.
     """
     beat(f"{sweep}/{ray.get_runtime_context().get_actor_id()}")
     deadline = time.monotonic() + START_SECONDS
     while len(_internal_kv_list(f"{sweep}/", namespace=NAMESPACE)) < peers and time.monotonic() < deadline:
         time.sleep(0.1)
+        beat(own)
         peers = min(peers, slots(cpus, gpus))  # a node may have died, and its workers with it
 
 
@@ -68,6 +74,12 @@ def beat(worker: str) -> None:
 def pulse(worker: str) -> str:
     """A worker's last sign of life, "" where there was none."""
     return (_internal_kv_get(worker, namespace=NAMESPACE) or b"").decode()
+
+
+def pulses(start: str) -> dict[str, str]:
+    """The last sign of life of each worker whose name starts so, by the rest of its name."""
+    names = [key.decode() for key in _internal_kv_list(start, namespace=NAMESPACE)]
+    return {name.removeprefix(start): pulse(name) for name in names}
 
 
 def end(worker: str) -> None:

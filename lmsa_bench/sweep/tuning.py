@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import signal
 import time
@@ -76,12 +77,21 @@ class Ended(tune.Callback):
         if time.monotonic() - self.looked < LOOK_SECONDS:
             return
         self.looked = time.monotonic()
+        if not trials or math.isinf(self.watch.limit):
+            return
+        orders = Job.from_config(trials[0].config).orders
         running = {trial.trial_id: trial for trial in trials if trial.status == "RUNNING"}
-        pulses = {name: (trial.num_failures, self.results[name]) for name, trial in running.items()}
+        waiting = {trial.trial_id for trial in trials if trial.status == "PENDING"}  # those that start as well
+        starting = nodes.pulses(nodes.starting(orders.scratch))
+        pulses: dict[str, object] = {name: starting[name] for name in waiting & starting.keys()}
+        pulses |= {name: (trial.num_failures, self.results[name]) for name, trial in running.items()}
         for name in self.watch.silent(pulses):
-            orders = Job.from_config(running[name].config).orders
-            self.silent[name] = f"no epoch within {orders.timeout:g} s, and its worker did not end by itself"
-            nodes.end(f"{orders.scratch}/{running[name].temporary_state.ray_actor._actor_id.hex()}")
+            if name in running:
+                self.silent[name] = f"no epoch within {orders.timeout:g} s, and its worker did not end by itself"
+                nodes.end(f"{orders.scratch}/{running[name].temporary_state.ray_actor._actor_id.hex()}")
+            else:
+                self.silent[name] = f"its worker stood still for {orders.timeout:g} s while it started"
+                nodes.end(nodes.starting(orders.scratch, name))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         """See tune.Callback."""
@@ -176,7 +186,7 @@ def _fit(
         try:
             _tune(queue, scratch, asha, ended)
         finally:
-            nodes.forget(f"{scratch}/")
+            nodes.forget(str(scratch))
     return [*queue.out, *queue.waiting]
 
 

@@ -78,12 +78,14 @@ class TrialTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """See tune.Trainable."""
         orders = Job.from_config(config).orders
+        nodes.beat(own := nodes.starting(orders.scratch, self.trial_id))
         self.device = set_up(orders.plugins, orders.cpus, orders.gpus)
         # A node that joined the cluster after the driver had checked them all.
         if not orders.storage and not Path(orders.scratch).is_dir():
             raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
-        nodes.wait_for_peers(orders.scratch, orders.peers, orders.cpus, orders.gpus)
+        nodes.wait_for_peers(orders.scratch, orders.peers, orders.cpus, orders.gpus, own)
         self.reset_config(config)
+        nodes.forget(own)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leaves the last trial and starts this one."""

@@ -29,9 +29,9 @@ epochs: 4
 plugins: [PLUGIN]
 resources: {timeout: 6}
 rows:
+  hangs: {grid: {lr: 1e-2}}
   slow: {grid: {lr: 1e-2, pause: 0.3}}
   oom_once: {grid: {lr: 1e-2}}
-  hangs: {grid: {lr: 1e-2}}
   stops_once: {grid: {lr: 1e-2}}
 """
 OTHER = ONE.replace("suite: one", "suite: other").replace("[0, 1, 2]", "[1, 2, 3]")
@@ -52,7 +52,9 @@ def by_method(sweep):
 @pytest.mark.slow
 def test_memory_and_hangs_cost_an_epoch_or_their_own_trial_alone(data, tmp_path):
     sweep = Sweep(tmp_path, data, FAULTS)
+    sweep.environment["STOP_IN_START"] = str(stopped := tmp_path / "stopped")
     assert sweep.run() == 1, sweep.output
+    assert stopped.exists()  # a worker of the first two rows, which stood still before its trial ran
     found = by_method(sweep)
     assert {name: one.result.status for name, one in found.items()} == {
         "slow": "finished",
