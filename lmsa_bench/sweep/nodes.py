@@ -65,15 +65,20 @@ def wait_for_peers(sweep: str, peers: int, cpus: float, gpus: float, own: str) -
         peers = min(peers, slots(cpus, gpus))  # a node may have died, and its workers with it
 
 
-def beat(worker: str) -> None:
-    """A sign of life of this process, which also says how it can be ended."""
-    pulse = f"{ray.get_runtime_context().get_node_id()} {os.getpid()} {time.monotonic()}"
+def beat(worker: str, done: int = 0) -> None:
+    """A sign of life of this process, which also says how it can be ended, and how many epochs it has done."""
+    pulse = f"{ray.get_runtime_context().get_node_id()} {os.getpid()} {time.monotonic()} {done}"
     _internal_kv_put(worker, pulse.encode(), namespace=NAMESPACE)
 
 
 def pulse(worker: str) -> str:
     """A worker's last sign of life, "" where there was none."""
     return (_internal_kv_get(worker, namespace=NAMESPACE) or b"").decode()
+
+
+def epochs(pulse: str) -> int:
+    """How many epochs a sign of life tells of."""
+    return int(pulse.split()[-1])
 
 
 def pulses(start: str) -> dict[str, str]:
@@ -93,7 +98,7 @@ def end(worker: str) -> None:
                 process.kill()
 
     if last := pulse(worker):
-        node, pid, _ = last.split()
+        node, pid, *_ = last.split()
         kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(int(pid))
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import faulthandler
+import itertools
 import time
 import uuid
 from collections import defaultdict
@@ -197,11 +198,12 @@ def sources(trials: Iterable[Trial], orders: Orders, now: Callable[[str], None])
             device = set_up(orders.plugins, 1, orders.gpus)
             data, storage = Path(orders.data), _storage(orders.storage)
             dump.parent.mkdir(parents=True, exist_ok=True)
+            epochs = itertools.count()
             with watchdog(dump, orders.timeout) as restart:
 
                 def alive() -> None:
                     restart()
-                    nodes.beat(dump.name)
+                    nodes.beat(dump.name, next(epochs))
 
                 alive()
                 return [SourceModel(task_of(one), data, one.seed, storage).ensure(device, alive) for one in first]
@@ -225,7 +227,7 @@ def sources(trials: Iterable[Trial], orders: Orders, now: Callable[[str], None])
         started[make.remote([same[0] for same in alike.values()], dump)] = alike, dump
     if started:
         now(f"making {len(started)} source models")
-    for made, reference in enumerate(_ended(started, Watch(orders.timeout)), 1):
+    for reference in _ended(started, Watch(orders.timeout), now):
         alike, dump = started[reference]
         try:
             found = ray.get(reference)
@@ -236,17 +238,22 @@ def sources(trials: Iterable[Trial], orders: Orders, now: Callable[[str], None])
         own: Sequence[SourceFacts | Failure] = found if isinstance(found, list) else [found] * len(alike)
         for same, one in zip(alike.values(), own, strict=True):
             facts |= {trial.id: one for trial in same}
-        now(f"{made} of {len(started)} source models made")
     return facts
 
 
-def _ended(started: Mapping[Any, tuple[object, Path]], watch: Watch) -> Iterator[Any]:
-    """These tasks, each as it ends; the processes of those that give no sign of life are ended."""
+def _ended(started: Mapping[Any, tuple[object, Path]], watch: Watch, now: Callable[[str], None]) -> Iterator[Any]:
+    """These tasks, each as it ends; the processes of those that give no sign of life are ended.
+
+    ``now`` is called with how many have ended, and the epoch of the one that has come furthest.
+    """
     waiting = list(started)
     while waiting:
-        ended, waiting = ray.wait(waiting, timeout=1.0)
+        ended, waiting = ray.wait(waiting, timeout=0.5)
         yield from ended
         names = [started[reference][1].name for reference in waiting]
         pulses = {name: last for name in names if (last := nodes.pulse(name))}
+        if pulses:
+            epoch = max(map(nodes.epochs, pulses.values()))
+            now(f"source model {len(started) - len(waiting) + 1} of {len(started)} at epoch {epoch}")
         for name in watch.silent(pulses):
             nodes.end(name)

@@ -93,10 +93,10 @@ def test_the_same_command_again_runs_nothing(undisturbed, data):
 
 
 @pytest.mark.slow
-def test_asha_stops_early_and_says_so_and_a_terminal_shows_what_happens(data, tmp_path):
+def test_asha_stops_early_and_says_so_and_a_terminal_shows_what_happens(tmp_path):
     (tmp_path / "tiny.yaml").write_text(SUITE)
     master, slave = pty.openpty()
-    asked = command(tmp_path, data, "--asha", "--only", "method=full", "--seeds", "1")
+    asked = command(tmp_path, tmp_path / "data", "--asha", "--only", "method=full", "--seeds", "1")
     with subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave, text=True) as process:
         os.close(slave)
         shown = b""
@@ -106,7 +106,8 @@ def test_asha_stops_early_and_says_so_and_a_terminal_shows_what_happens(data, tm
         said = process.stdout.read()
     os.close(master)
     assert process.returncode == 0 and "not comparable" in said
-    assert b"starting Ray" in shown and b"2 of 2 trials" in shown and b"Traceback" not in shown
+    assert b"starting Ray" in shown and b"source model 1 of 1 at epoch" in shown
+    assert b"2 of 2 trials" in shown and b"Traceback" not in shown
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, data, capsys):
