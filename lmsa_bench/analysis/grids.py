@@ -5,7 +5,7 @@ grid on all replications; else the choice is no longer at an end, at a fraction 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from lmsa_bench.analysis.selection import End, Part, choose, of_trials, outcomes
 from lmsa_bench.trial.spec import Trial, Value
 
 if TYPE_CHECKING:
-    from lmsa_bench.suites.spec import Suite  # imports torch, which no table needs
+    from lmsa_bench.suites.spec import Row, Suite  # imports torch, which no table needs
 
 ENDED = ("finished", "diverged", "failed")
 
@@ -33,21 +33,40 @@ def grown(suite: "Suite", ends: Mapping[str, End]) -> "Suite":
     every = suite.needed
     fixed = frozenset[str]().union(*(row.configurations for row in suite.rows if not row.start))
     joined, tried = {trial.id for trial in every if trial.configuration in fixed}, set[str]()
-    for row in (row for row in suite.rows if row.start):
-        parts = defaultdict[tuple[str, Part], dict[str, list[Trial]]](lambda: defaultdict(list))
-        for trial in every:
-            if trial.configuration in row.configurations:
-                parts[trial.task, Part.of(trial, row.averaged)][trial.configuration].append(trial)
-        for (task, _), configurations in parts.items():
-            start = {name: values for (where, name), values in row.start.items() if where == task}
-            own, probes = _reached(start, configurations, row.averaged, ends)
-            joined |= {trial.id for name in own for trial in configurations[name]}
-            tried |= probes
+    for row, task, configurations in _parts(suite):
+        start = {name: values for (where, name), values in row.start.items() if where == task}
+        own, probes = _reached(start, configurations, row.averaged, ends)
+        joined |= {trial.id for name in own for trial in configurations[name]}
+        tried |= probes
     return replace(
         suite,
         trials=tuple(trial for trial in every if trial.id in joined),
         probes=tuple(trial for trial in every if trial.id in tried - joined),
     )
+
+
+def awaited(suite: "Suite", reached: Container[str], ends: Container[str]) -> list[Trial]:
+    """One trial like those that each extended grid may add once the ones it has ``reached`` have all ended.
+
+    At least one is likely: where a grid has two values, the better one is an end of it.
+    """
+    found = []
+    for _, _, configurations in _parts(suite):
+        own = [trials for trials in configurations.values() if trials[0].id in reached]
+        if len(own) < len(configurations) and not all(trial.id in ends for trials in own for trial in trials):
+            found.append(own[0][0])
+    return found
+
+
+def _parts(suite: "Suite") -> "Iterator[tuple[Row, str, dict[str, list[Trial]]]]":
+    """Each row with extended grids, a task, and the trials of a part of that cell by configuration."""
+    for row in (row for row in suite.rows if row.start):
+        parts = defaultdict[tuple[str, Part], dict[str, list[Trial]]](lambda: defaultdict(list))
+        for trial in suite.needed:
+            if trial.configuration in row.configurations:
+                parts[trial.task, Part.of(trial, row.averaged)][trial.configuration].append(trial)
+        for (task, _), configurations in parts.items():
+            yield row, task, configurations
 
 
 def _reached(

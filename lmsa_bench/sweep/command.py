@@ -111,8 +111,9 @@ def run_on_ray(
     progress.now(f"{at_once or 1} at a time")
 
     def more() -> list[Job]:
-        progress.expect(grown := grow(lambda trial: (trial.setting, trial.seed) in provenance_at))
-        return [Job(trial, provenance_at[trial.setting, trial.seed], orders) for trial in grown]
+        grown = grow(lambda trial: (trial.setting, trial.seed) in provenance_at)
+        progress.expect(*grown)
+        return [Job(trial, provenance_at[trial.setting, trial.seed], orders) for trial in grown.trials]
 
     tuning.fit(jobs, journal, cluster.asha, progress, more)
 
@@ -133,6 +134,7 @@ def run(
         raise UserError(next(iter(unready.values())))
     rows = {configuration: row.name for row in suite.rows for configuration in row.configurations}
     progress = Progress(pending, rows, plain or None)
+    progress.expect(*grow(lambda trial: False))
     try:
         for trial in pending:
             if trial.setting in unready:

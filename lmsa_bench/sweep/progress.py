@@ -45,6 +45,7 @@ class Progress:
         self.rows = rows  # by Trial.configuration, the row of the table
         self.total, self.done, self.failures = len(trials), 0, 0
         self.waiting = Counter(kind(trial) for trial in trials)
+        self.awaited = Counter[Kind]()  # beside them: what is not known yet to be needed
         self.took = defaultdict[Kind, list[float]](list)
         self.started: float | None = None  # the first trial: until then Ray and workers start
         self.begun = self.printed = self.ended = time.monotonic()
@@ -72,10 +73,11 @@ class Progress:
         """Shows what happens, on a terminal."""
         self.doing = doing
 
-    def expect(self, more: Sequence[Trial]) -> None:
-        """These trials are to end as well."""
+    def expect(self, more: Sequence[Trial], awaited: Sequence[Trial]) -> None:
+        """These trials are to end as well, and others like those awaited may come."""
         self.total += len(more)
         self.waiting.update(kind(trial) for trial in more)
+        self.awaited = Counter(kind(trial) for trial in awaited)
 
     def add(
         self, trial: Trial, *, seconds: float | None = None, accuracy: float | None = None, failure: str = ""
@@ -108,11 +110,12 @@ class Progress:
         """Seconds until all have ended, as long as others of their kinds took; None while too little is known."""
         known = {which: median(seconds) for which, seconds in self.took.items()}
         spent = sum(map(sum, self.took.values()))
-        unknown = sum(count for which, count in self.waiting.items() if which not in known)
+        coming = self.waiting + self.awaited
+        unknown = sum(count for which, count in coming.items() if which not in known)
         if self.started is None or self.done <= ENOUGH or unknown >= self.done or not spent:
             return None
         typical = mean(known.values())
-        ahead = sum(count * known.get(which, typical) for which, count in self.waiting.items())
+        ahead = sum(count * known.get(which, typical) for which, count in coming.items())
         return max(0.0, ahead / spent * (self.ended - self.started) - (time.monotonic() - self.ended))
 
     def _view(self) -> Group:

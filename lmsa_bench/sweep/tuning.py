@@ -29,6 +29,7 @@ from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
+ASK_SECONDS = 10.0  # between two looks at what results have added, while others wait
 LOOK_SECONDS = 1.0  # between two looks for workers that have fallen silent
 
 
@@ -117,18 +118,19 @@ class Ended(tune.Callback):
 
 
 class Queue(Searcher):
-    """Hands out jobs in order, and once all are out those that results have added meanwhile."""
+    """Hands out jobs in order, and then those that results have added meanwhile."""
 
     def __init__(self, jobs: Sequence[Job], more: Callable[[], list[Job]], orders: Orders) -> None:
         super().__init__()
         self.waiting, self.more, self.orders = deque(jobs), more, orders
         self.out = list[Job]()
         self.ended = self.asked = 0
+        self.looked = time.monotonic()
 
     def suggest(self, trial_id: str) -> Any:
         """See Searcher."""
-        if not self.waiting and self.asked < self.ended:
-            self.asked = self.ended
+        if self.asked < self.ended and not (self.waiting and time.monotonic() - self.looked < ASK_SECONDS):
+            self.asked, self.looked = self.ended, time.monotonic()
             self.waiting.extend(self.more())
         if self.waiting:
             self.out.append(self.waiting.popleft())

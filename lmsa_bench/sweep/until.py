@@ -2,15 +2,24 @@
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from lmsa_bench.analysis.grids import grown
+from lmsa_bench.analysis.grids import awaited, grown
 from lmsa_bench.analysis.selection import End, of_trials, outcomes
 from lmsa_bench.analysis.sequential import Look, Standing, standing
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.trial.spec import Trial
 
-Grow = Callable[[Callable[[Trial], bool]], list[Trial]]
+
+class Growth(NamedTuple):
+    """What extended grids have come to since, and trials like those that they are likely to come to."""
+
+    trials: list[Trial]
+    awaited: list[Trial]
+
+
+Grow = Callable[[Callable[[Trial], bool]], Growth]
 
 
 class Steps:
@@ -39,14 +48,15 @@ class Steps:
             self.ends = {trial: end for trial, end in known.items() if end.status is not None}
         return self._next(self.journal.finished())
 
-    def grow(self, able: Callable[[Trial], bool]) -> list[Trial]:
+    def grow(self, able: Callable[[Trial], bool]) -> Growth:
         """The trials that extended grids have come to since and that can run now, asked while others run."""
         if not self.whole.grows or self.journal.storage is not None:  # what ended on other nodes is not here yet
-            return []
+            return Growth([], [])
         for trial in self.suite.needed:
             if trial.id not in self.ends and (result := self.journal.result(trial.id)) is not None:
                 self.ends[trial.id] = End.of(result)
-        return self._next(self.ends, able)
+        found = self._next(self.ends, able)
+        return Growth(found, awaited(self.possible, {trial.id for trial in self.suite.trials}, self.ends))
 
     def _next(self, ended: Container[str], able: Callable[[Trial], bool] = lambda trial: True) -> list[Trial]:
         self.suite = grown(self.possible, self.ends) if self.whole.grows else self.possible

@@ -47,9 +47,12 @@ def test_the_time_left_is_known_as_soon_as_each_kind_of_trial_has_ended_once(now
     order = in_order(some, {})
     assert sorted(trial.id for trial in order) == sorted(trial.id for trial in some)
     assert {kind(trial) for trial in order[:8]} == {kind(trial) for trial in some}
-    shown, left = Progress(order, {}, plain=True), []
+    shown, left = Progress(order[:60], {}, plain=True), []
+    shown.expect([], order[60:])  # as of grids that go on
     total = sum(took[trial.method] for trial in order) / 2  # on two workers
-    for trial in order:
+    for i, trial in enumerate(order):
+        if i == 50:
+            shown.expect(order[60:], [])
         now[0] += took[trial.method] / 2
         shown.add(trial, seconds=took[trial.method])
         left.append((shown.left(), total - now[0]))

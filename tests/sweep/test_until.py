@@ -94,14 +94,15 @@ def test_a_grid_goes_on_as_its_trials_end_and_each_trial_is_handed_out_once(tmp_
         return [(trial.hparams["lr"], trial.seed) for trial in trials]
 
     first = steps.pending()
-    assert named(first) == [(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)] and steps.grow(bool) == []
+    assert named(first) == [(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)]
+    assert steps.grow(bool) == ([], first[:1])  # its better end will be followed
     end(first)
-    assert steps.grow(lambda trial: trial.seed != 0) == []  # the next value is tried at the first seed
-    probe = steps.grow(bool)
-    assert named(probe) == [(10.0, 0)] and steps.grow(bool) == []
+    assert not steps.grow(lambda trial: trial.seed != 0).trials  # the next value is tried at the first seed
+    probe, awaited = steps.grow(bool)
+    assert named(probe) == [(10.0, 0)] and not awaited and not steps.grow(bool).trials
     end(probe)
-    joined = steps.grow(bool)
+    joined, _ = steps.grow(bool)
     assert named(joined) == [(10.0, 1)]
     end(joined)
-    assert steps.grow(bool) == [] and steps.pending() == []
+    assert not steps.grow(bool).trials and steps.pending() == []
     assert len(steps.suite.trials) == 6 and not steps.suite.probes
