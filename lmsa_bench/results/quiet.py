@@ -12,7 +12,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # its errors reach us as exceptions, and are told in a line
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 LOGGERS = ("mlflow", "alembic", "urllib3")
@@ -40,7 +40,7 @@ def quiet() -> Iterator[None]:
             _settings.levels = {name: logging.getLogger(name).level for name in LOGGERS}
             os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
             for name in LOGGERS:
-                logging.getLogger(name).setLevel(logging.ERROR)
+                logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:

@@ -4,8 +4,10 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 
@@ -66,12 +68,12 @@ def refuse_places() -> None:
             raise UserError(f"HOME {home}: cannot be written, and Ray keeps its token there; name another folder")
 
 
-class RayletEnded(Exception):
-    """Our own Ray's raylet has ended while it started, as it does where its agent takes more than 15 s."""
+class Ended(Exception):
+    """A process of our own Ray has ended while Ray started: a raylet does where its agent takes more than 15 s."""
 
 
 def patiently(begin: Callable[[], object]) -> None:
-    """Begins our own Ray also on a slow machine, for as long as PATIENCE; raises RayletEnded where it never starts."""
+    """Begins our own Ray also on a slow machine, for as long as PATIENCE; raises Ended where it never starts."""
     deadline = time.monotonic() + PATIENCE
     while True:
         before = psutil.Process().children()
@@ -79,7 +81,7 @@ def patiently(begin: Callable[[], object]) -> None:
             with _waiting(deadline, before):
                 begin()
             return
-        except RayletEnded:
+        except Ended:
             left = _children(before)
             for child in left:
                 with suppress(psutil.NoSuchProcess):
@@ -94,36 +96,41 @@ def _children(before: Collection[Any]) -> list[Any]:
     return [child for child in psutil.Process().children() if child not in before]
 
 
-def _raylet_has_ended(before: Collection[Any]) -> bool:
+def _ended(before: Collection[Any]) -> str | None:
+    """The name of a process of Ray that has ended, None while all run."""
     with suppress(psutil.NoSuchProcess):
-        raylets = [child for child in _children(before) if child.name() == "raylet"]
-        return any(raylet.status() == psutil.STATUS_ZOMBIE for raylet in raylets)
-    return False
+        ours = [child for child in _children(before) if child.name() in ("gcs_server", "raylet")]
+        return next((child.name() for child in ours if child.status() == psutil.STATUS_ZOMBIE), None)
+    return None
 
 
 @contextmanager
 def _waiting(deadline: float, before: Collection[Any]) -> Iterator[None]:
-    """Has Ray wait for its own node: by itself it gives up after 30 s, and does not see that its raylet has ended."""
-    from ray._private import services
+    """Has Ray wait for its own processes: by itself it gives up after 30 s, and does not see that one has ended."""
+    node, services = cast(Any, import_module("ray._private.node")), cast(Any, import_module("ray._private.services"))
 
-    ask: Callable[..., Any] = services.get_node
+    def patient(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*arguments: Any) -> Any:
+            started, told = time.monotonic(), False
+            while True:
+                try:
+                    return ask(*arguments)
+                except RuntimeError:
+                    if (name := _ended(before)) is not None:
+                        raise Ended(f"its {name} has ended while it started") from None
+                    if time.monotonic() > deadline:
+                        raise
+                if not told and (told := time.monotonic() - started > SLOW):
+                    print("Ray is slow to start here: waiting for it", flush=True)
+                time.sleep(1.0)
 
-    def get_node(*arguments: Any) -> Any:
-        started, told = time.monotonic(), False
-        while True:
-            try:
-                return ask(*arguments)
-            except RuntimeError:
-                if _raylet_has_ended(before):
-                    raise RayletEnded("its raylet has ended while it started") from None
-                if time.monotonic() > deadline:
-                    raise
-            if not told and (told := time.monotonic() - started > SLOW):
-                print("Ray is slow to start here: waiting for it", flush=True)
-            time.sleep(1.0)
+        return asked
 
-    services.get_node = get_node
+    get_node, wait_for_port = services.get_node, node.wait_for_persisted_port
+    port = patient(partial(wait_for_port, timeout_ms=1000))
+    services.get_node = patient(get_node)
+    node.wait_for_persisted_port = lambda *place, timeout_ms: port(*place)
     try:
         yield
     finally:
-        services.get_node = ask
+        services.get_node, node.wait_for_persisted_port = get_node, wait_for_port

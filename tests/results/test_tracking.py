@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -488,3 +489,15 @@ def test_a_trial_that_cannot_be_written_keeps_up_none_of_those_beside_it(journal
     with pytest.raises(UserError, match="2 of 6 trials are not published"):
         opened.publish(journal, "suite")
     assert len([run for run in opened._runs() if "lmsa.result" in str(run.data.tags)]) >= 4
+
+
+def test_a_database_that_is_removed_under_a_publisher_is_told_in_a_line(journal, capfd):
+    filled(journal)
+    opened = ResultStore(default_uri(journal.root))
+    opened.publish(journal, "suite", journal.ids()[:3])
+    (journal.root / "mlflow.db").unlink()  # while it is open: SQLite calls it read-only
+    with suppress(UserError):
+        opened.publish(journal, "suite")
+    assert capfd.readouterr().err == ""
+    sync = [sys.executable, "-m", "lmsa_bench.results", "sync", "--results", str(journal.root)]
+    assert subprocess.run(sync, capture_output=True, timeout=300).returncode == 0  # as a later process

@@ -59,16 +59,26 @@ def test_a_node_that_comes_late_is_waited_for(monkeypatch, capsys):
 
 
 STARTED = """
-import threading, time
+import sys, threading, time
 import psutil
+from ray._private import node
 from lmsa_bench.sweep.cluster import connected
 
-def kill():
-    while not (found := [child for child in psutil.Process().children() if child.name() == "raylet"]):
+victims = sys.argv[1:]
+
+def kill(name):
+    while not (found := [child for child in psutil.Process().children() if child.name() == name]):
         time.sleep(0.01)
     found[0].kill()
 
-threading.Thread(target=kill).start()
+def wait(*arguments, **named):
+    if victims == ["gcs_server"]:  # after Ray has looked whether it runs, and before it has its port
+        kill(victims.pop())
+    return ask(*arguments, **named)
+
+ask, node.wait_for_persisted_port = node.wait_for_persisted_port, wait
+if victims == ["raylet"]:
+    threading.Thread(target=kill, args=victims).start()
 with connected(None, 1):
     import ray
     print("nodes", len(ray.nodes()), flush=True)
@@ -76,8 +86,9 @@ with connected(None, 1):
 
 
 @pytest.mark.slow
-def test_a_raylet_that_ends_while_it_starts_is_started_again():
-    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=500)
+@pytest.mark.parametrize("process", ["gcs_server", "raylet"])
+def test_a_process_of_ray_that_ends_while_it_starts_is_started_again(process):
+    done = subprocess.run([sys.executable, "-c", STARTED, process], capture_output=True, text=True, timeout=500)
     assert done.stdout == "Ray is slow to start here: starting it again\nnodes 1\n", done.stdout + done.stderr
 
 
