@@ -3,7 +3,7 @@
 import json
 import os
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,6 +16,7 @@ from lmsa_bench.analysis import codes
 from lmsa_bench.errors import UserError, in_one_line, one_line
 from lmsa_bench.models.weights import content_of
 from lmsa_bench.results.arguments import Changed
+from lmsa_bench.results.index import End
 from lmsa_bench.results.journal import ERROR, Journal
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
@@ -80,8 +81,8 @@ def ended(suite: Suite, journal: Journal, changed: Changed, offered: str) -> set
 
     They are run anew, or stay, or raise UserError, which ends with what is ``offered``.
     """
-    finished = journal.finished()
-    found = changed_trials(suite, journal, finished)
+    ends = journal.ends()
+    found, finished = changed_trials(suite, journal, ends), {end.trial for end in ends if end.lasts}
     if found is not None and changed == "refuse":
         raise UserError(f"suite {suite.name}: {found.text}: {offered}")
     if found is not None and changed == "rerun":
@@ -91,9 +92,9 @@ def ended(suite: Suite, journal: Journal, changed: Changed, offered: str) -> set
     return finished
 
 
-def changed_trials(suite: Suite, journal: Journal, finished: Collection[str]) -> codes.Changed | None:
+def changed_trials(suite: Suite, journal: Journal, ends: Iterable[End]) -> codes.Changed | None:
     """Those of a suite's finished trials that ran on other code than is here, or do not tell on which."""
-    recorded = {end.trial: end.code for end in journal.ends() if end.trial in finished}
+    recorded = {end.trial: end.code for end in ends if end.lasts}
     return codes.changed(suite, recorded, journal.code)
 
 

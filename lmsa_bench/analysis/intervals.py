@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 ALPHA = 0.05
 # Most degrees of freedom that the other pairs of a suite may lend a pair. Estimated ones are larger by chance at two to
@@ -46,7 +46,7 @@ class Level(NamedTuple):
     def critical(self, df: Floats | float) -> Floats:
         """The t quantile of each interval (Šidák, 1967)."""
         each = -math.expm1(math.log1p(-self.alpha) / max(1, self.pairs))
-        found: Floats = np.asarray(stats.t.isf(each / 2, df), dtype=float)
+        found: Floats = -np.asarray(special.stdtrit(df, each / 2), dtype=float)
         return found
 
     def adjusted(self, p: Floats) -> Floats:
@@ -110,7 +110,7 @@ def judge(found: Differences, lent: Prior, level: Level, margin: float) -> Judge
     half = level.critical(df) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(error > 0, np.abs(found.mean) / error, np.where(found.mean == 0, 0.0, np.inf))
-    p = level.adjusted(2 * stats.t.sf(t, df))
+    p = level.adjusted(2 * special.stdtr(df, -t))
     verdicts: list[Verdict] = []
     for mean, wide in zip(np.abs(found.mean), half, strict=True):
         verdicts.append("equal" if mean + wide <= margin else "better" if mean > wide else "unknown")

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg, special
 
 from lmsa_bench.analysis.intervals import ALPHA, SAME, Differences, Floats, moderated, prior
+from lmsa_bench.analysis.ranks import average_ranks
 from lmsa_bench.analysis.replications import Replications
 from lmsa_bench.seeding import derive
 
@@ -77,7 +78,7 @@ def interaction(tasks: Sequence[Floats]) -> Interaction | None:
     first = trace**2 / float(np.trace(product @ product))
     second = trace**2 / sum(value**2 / (len(one) - 1) for value, one in zip(own, tasks, strict=True))
     f = float(means @ projection @ means) / trace
-    return Interaction(f, (first, second), float(stats.f.sf(f, first, second)))
+    return Interaction(f, (first, second), float(special.fdtrc(first, second, f)))
 
 
 def rank_intervals(rows: Sequence[str], tasks: Sequence[Floats]) -> list[RankInterval]:
@@ -100,8 +101,8 @@ def rank_intervals(rows: Sequence[str], tasks: Sequence[Floats]) -> list[RankInt
         variance = moderated(spread.variance, spread.n, lent)
         error = np.sqrt(2 * variance / spread.n)  # of the difference between two runs of the suite
         noise = draw.standard_t(lent.df + len(one) - 1, (DRAWS, k)) * error
-        total += stats.rankdata(-(one.mean(0) + noise), axis=1)
-        observed += stats.rankdata(-one.mean(0).round(9))
+        total += average_ranks(one.mean(0) + noise)
+        observed += average_ranks(one.mean(0).round(9))
     low, high = np.quantile(total / len(tasks), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     found = [
         RankInterval(row, *map(float, values))

@@ -8,6 +8,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import special  # not scipy.stats, which takes a second to import
 
 ALPHA = 0.05
 FEWEST = 3  # values under a mean whose interval is shown: of two it is 12.7 times as wide as they are apart
@@ -89,9 +91,7 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     """The 95 % t interval of a mean, None for fewer than two values."""
     if len(values) < 2:
         return None
-    from scipy import stats  # here and below: it takes a second, and a sweep's first line comes before
-
-    half = stats.t.ppf(1 - ALPHA / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    half = special.stdtrit(len(values) - 1, 1 - ALPHA / 2) * np.std(values, ddof=1) / math.sqrt(len(values))
     mean = fmean(values)
     return Interval(float(mean - half), float(mean + half))
 
@@ -104,10 +104,8 @@ def statistics(scores: Scores, blocks: Sequence[str]) -> Statistics:
     left_out = tuple(block for block in blocks if None in values[block])
     if not counted or not names:
         return Statistics({}, (), left_out)
-    from scipy import stats
-
     # Rounded, since the same fractions summed in another order are still a tie.
-    ranks = stats.rankdata(-np.array([values[block] for block in counted], dtype=float).round(9), axis=1)
+    ranks = average_ranks(np.array([values[block] for block in counted], dtype=float).round(9))
     average = dict(sorted(zip(names, ranks.mean(axis=0).tolist(), strict=True), key=lambda item: item[1]))
     n, k = ranks.shape
     if n < 2 or k < 2:
@@ -118,21 +116,40 @@ def statistics(scores: Scores, blocks: Sequence[str]) -> Statistics:
     chi2 = (k - 1) * float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum()) / spread if spread else 0.0
     rest = n * (k - 1) - chi2
     f = (n - 1) * chi2 / rest if rest > 1e-9 else math.inf
-    f_p = float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
-    critical = float(stats.studentized_range.ppf(1 - ALPHA, k, math.inf)) * math.sqrt(k * (k + 1) / (12 * n))
+    f_p = float(special.fdtrc(k - 1, (k - 1) * (n - 1), f))
+    critical = normal_range(k) * math.sqrt(k * (k + 1) / (12 * n))
     pairs = [Pair(a, b, average[b] - average[a]) for a, b in combinations(average, 2)]
     return Statistics(
         average,
         counted,
         left_out,
         chi2=chi2,
-        p=float(stats.chi2.sf(chi2, k - 1)),
+        p=float(special.chdtrc(k - 1, chi2)),
         f=f,
         f_p=f_p,
         critical_difference=critical,
         # Nemenyi's test is a post-hoc one: it is read only where Iman and Davenport's rejects.
         separable=tuple(pair for pair in pairs if pair.gap > critical) if f_p < ALPHA else (),
     )
+
+
+def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rank of each value (…, k) among the k, 1 the largest; ties share their average rank."""
+    one, other = values[..., :, None], values[..., None, :]
+    found: NDArray[np.float64] = (other > one).sum(-1) + ((other == one).sum(-1) + 1) / 2
+    return found
+
+
+def normal_range(k: int) -> float:
+    """The upper ALPHA quantile of the range of k standard normal variables: q of the studentized range at df = ∞."""
+    lowest, step = np.linspace(-9, 9, 1801, retstep=True)
+    density = np.exp(-(lowest**2) / 2) / math.sqrt(2 * math.pi) * step
+    low, high = 0.0, 20.0
+    for _ in range(60):
+        q = (low + high) / 2
+        within = k * float(density @ (special.ndtr(lowest + q) - special.ndtr(lowest)) ** (k - 1))
+        low, high = (q, high) if within < 1 - ALPHA else (low, q)
+    return q
 
 
 def paired_differences(by_seed: Mapping[tuple[str, str], Mapping[int, float]], best: str) -> list[Difference]:

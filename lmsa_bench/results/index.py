@@ -36,6 +36,11 @@ class End(NamedTuple):
     total_seconds: float  # of training
     code: str  # that it ran on, "" where that is not known
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the trial needs no further run: one that failed is tried again."""
+        return self.status != "failed"
+
     @classmethod
     def of(cls, trial: Trial, result: TrialResult) -> "End":
         """The end that a result tells."""

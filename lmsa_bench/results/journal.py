@@ -201,8 +201,8 @@ class Journal:
 
     def others(self) -> list[str]:
         """A line for each protocol but this version's that has ended trials in the folder, which are not used."""
-        ended = (name for name in self._started() if (self.trials / name / "result.json").exists())
-        found = Counter(map(self._protocol, set(ended).difference(self.ids())))
+        others = set(self._started()).difference(self.ids())
+        found = Counter(self._protocol(name) for name in others if (self.trials / name / "result.json").exists())
         return [
             f"{count} finished trial{'s' * (count > 1)} of protocol {protocol} {'are' if count > 1 else 'is'} in this "
             f"folder; this version runs protocol {PROTOCOL}"
@@ -220,7 +220,7 @@ class Journal:
 
     def finished(self) -> set[str]:
         """The trials that have ended and need no further run: finished and diverged ones, not failed ones."""
-        return {end.trial for end in self.ends() if end.status != "failed"}
+        return {end.trial for end in self.ends() if end.lasts}
 
     def records(self, trial_id: str) -> list[EpochRecord]:
         """The trial's epochs so far; raises UserError where they are damaged."""

@@ -207,10 +207,11 @@ def show_plan(suite: Suite, results: Path, storage: str | None, data: Path, slot
         journal = opened(results if results.exists() else Path(empty), storage, make=True)
         for line in journal.others():
             print(line, flush=True)
-        finished = journal.finished()
-        if (changed := local.changed_trials(suite, journal, finished)) is not None:
+        ends = journal.ends()
+        if (changed := local.changed_trials(suite, journal, ends)) is not None:
             print(f"{changed.text}: {OFFERED}")
         now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
+        finished = {end.trial for end in ends if end.lasts}
         pending = [trial for trial in now.needed if trial.id not in finished]
         print("\n".join(plan.describe(now, journal, pending, data, slots)))
 
@@ -263,7 +264,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(line, flush=True)
     suite.refuse_missing_weights()
     finished = local.ended(suite, journal, options.changed, OFFERED)
-    seen = plan.seconds_seen(journal)
     for trial_id in finished:  # what ended before there was a storage
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             starting = ", which is starting" * (cluster is not None and start.is_own(cluster.address))
             told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
             print(f"suite {suite.title}: {told}", flush=True)
-            run(suite, in_order(some, seen), found.grow, place, cluster, options.plain, last)
+            run(suite, in_order(some, plan.seconds_seen(journal)), found.grow, place, cluster, options.plain, last)
         if not found.handed:
             print(f"all {len(found.suite.needed)} trials are done: nothing to run", flush=True)
     if options.asha:

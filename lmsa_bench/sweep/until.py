@@ -46,6 +46,7 @@ class Steps:
         if self.whole.grows:
             known = outcomes(of_trials(self.possible.trials, self.journal.table()))
             self.ends = {trial: end for trial, end in known.items() if end.status is not None}
+            return self._next({trial for trial, end in self.ends.items() if end.status != "failed"})
         return self._next(self.journal.finished())
 
     def grow(self, able: Callable[[Trial], bool]) -> Growth:

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from lmsa_bench.analysis.build import PAPER, PAPER_TASKS, paper
-from lmsa_bench.analysis.ranks import paired_differences, statistics, t_interval
+from lmsa_bench.analysis.ranks import average_ranks, normal_range, paired_differences, statistics, t_interval
 
 
 def scores(rows, tasks):
@@ -40,6 +40,16 @@ def test_ties_share_their_average_rank_and_none_leaves_its_task_out():
     assert found.f == pytest.approx(13)
     # scipy ranks upwards and does not take -inf; the statistic is the same.
     assert found.chi2 == pytest.approx(stats.friedmanchisquare([0.9, 0.2], [0.9, 0.3], [0.1, -9]).statistic)
+
+
+@given(hnp.arrays(float, (3, 7), elements=st.sampled_from([-math.inf, 0.25, 0.5, 1.0])))
+def test_ranks_are_scipys(values):
+    assert (average_ranks(values) == stats.rankdata(-values, axis=1)).all()
+
+
+@pytest.mark.parametrize("k", [2, 3, 9, 40])
+def test_the_range_of_normal_variables_is_scipys(k):
+    assert normal_range(k) == pytest.approx(stats.studentized_range.ppf(0.95, k, math.inf), rel=1e-12)
 
 
 def test_sums_in_another_order_are_still_a_tie():

@@ -43,7 +43,12 @@ def test_made_up_results_are_results(tmp_path):
     suite = load("quickstart", 1)
     journal = rows.made(tmp_path, suite, 20)
     assert len(journal.finished()) == 20 and len(list(journal.entries())) == 20
-    assert local.changed_trials(suite, journal, journal.finished()) is not None  # of no known code
+    assert local.changed_trials(suite, journal, journal.ends()) is not None  # of no known code
+
+
+def test_a_row_over_made_up_trials_says_how_many():
+    assert rows.ROWS["report"].title == f"report over {len(load('quickstart', 12).trials):,} trials"
+    assert rows.ROWS["dry_run"].title == "--dry-run of quickstart"
 
 
 def test_a_row_that_is_not_there(tmp_path):
