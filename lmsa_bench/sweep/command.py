@@ -67,10 +67,10 @@ def run_on_ray(
     cluster: Cluster,
     progress: Progress,
     last: ExitStack,
-) -> None:
+) -> bool:
     """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason.
 
-    What ``grow`` adds meanwhile, of the same source models, runs on the same workers.
+    What ``grow`` adds meanwhile, of the same source models, runs on the same workers. Returns False if interrupted.
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
@@ -115,7 +115,7 @@ def run_on_ray(
         progress.expect(*grown)
         return [Job(trial, provenance_at[trial.setting, trial.seed], orders) for trial in grown.trials]
 
-    tuning.fit(jobs, journal, cluster.asha, progress, more)
+    return tuning.fit(jobs, journal, cluster.asha, progress, more)
 
 
 def run(
@@ -126,8 +126,11 @@ def run(
     cluster: Cluster | None,
     plain: bool,
     last: ExitStack,
-) -> None:
-    """Runs the trials whose data and weights can be had, on Ray or here; the others end as failed, with the reason."""
+) -> bool:
+    """Runs the trials whose data and weights can be had, on Ray or here; the others end as failed, with the reason.
+
+    Returns False if interrupted.
+    """
     unready = local.unready(pending, place.data)
     able = [trial for trial in pending if trial.setting not in unready]
     if not able:
@@ -142,10 +145,10 @@ def run(
                 local.fail(trial, place, Failure(unready[trial.setting]))
                 place.journal.push(trial.id)
                 progress.add(trial, failure=unready[trial.setting])
-        if cluster is None:
-            run_local(suite, able, place, progress)
-        else:
-            run_on_ray(suite, able, grow, place, cluster, progress, last)
+        if cluster is not None:
+            return run_on_ray(suite, able, grow, place, cluster, progress, last)
+        run_local(suite, able, place, progress)
+        return True
     finally:
         progress.close()
 
@@ -277,7 +280,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             starting = ", which is starting" * (cluster is not None and start.is_own(cluster.address))
             told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
             print(f"suite {suite.title}: {told}", flush=True)
-            run(suite, in_order(some, plan.seconds_seen(journal)), found.grow, place, cluster, options.plain, last)
+            ordered = in_order(some, plan.seconds_seen(journal))
+            if not run(suite, ordered, found.grow, place, cluster, options.plain, last):
+                break
         if not found.handed:
             print(f"all {len(found.suite.needed)} trials are done: nothing to run", flush=True)
     if options.asha:

@@ -151,14 +151,17 @@ class Queue(Searcher):
 
 def fit(
     jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress, more: Callable[[], list[Job]] = list
-) -> None:
-    """Runs these trials of one sweep and those that ``more`` adds as they end; each that dies too often has failed."""
+) -> bool:
+    """Runs these trials of one sweep and those that ``more`` adds as they end; each that dies too often has failed.
+
+    Returns whether all have ended, which they have not where the sweep was interrupted.
+    """
     ended = Ended(progress, jobs[0].orders.timeout if jobs else 0)
     while jobs:
         ended.died, ended.count = {}, 0
         jobs = _fit(jobs, journal, asha, ended, more)
         if ended.count < len(jobs):
-            return  # interrupted
+            return False
         finished, again = journal.finished(), []
         for job in jobs:
             trial = job.trial
@@ -174,6 +177,7 @@ def fit(
             journal.push(trial.id)
             progress.add(trial, failure=reason)
         jobs = again
+    return True
 
 
 def _fit(

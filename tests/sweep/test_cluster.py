@@ -272,8 +272,11 @@ def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
     journal.folder(dies)
     orders = Orders.of(asked, journal, tmp_path)
     jobs = [Job(trial, {"commit": "c0ffee"}, orders) for trial in (lives, dies)]
-    tuning.fit(jobs, journal, False, Progress((lives, dies), {}, plain=True))
+    shown = Progress((lives, dies), {}, plain=True)
+    assert tuning.fit(jobs, journal, False, shown)
     assert [len(jobs) for jobs in tries] == [2, 1, 1]
     assert journal.result(lives.id).status == "finished"
     given_up = journal.result(dies.id)
     assert given_up.reason == "after 3 tries: its node is gone" and given_up.provenance["commit"] == "c0ffee"
+    monkeypatch.setattr(tuning, "_fit", lambda jobs, *_: jobs)  # interrupted: none has ended
+    assert not tuning.fit(jobs, journal, False, shown)
