@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.intervals import Level, differences, judge, power, prior
 from lmsa_bench.analysis.replications import Replications
 from lmsa_bench.analysis.resampling import Candidates, cells, choices, resamples, selection_variance
@@ -187,7 +188,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[2, 3, 5, 10, 20])
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
-    suite, table = load(options.suite, options.seeds), Journal(options.results).table()
+    table = Journal(options.results).table()
+    suite = reached(load(options.suite, options.seeds), table)
     tasks = measured(suite, table, [row for row in suite.rows if row.ranked])
     print(f"until decided, 3 to 20: {sequential(tasks, 3, 20, options.suites, suite.margin)}", flush=True)
     for n in options.sizes:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from lmsa_bench.analysis import overall
+from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.intervals import Level, differences, judge, prior
 from lmsa_bench.analysis.replications import replications
 from lmsa_bench.results.journal import Journal
@@ -45,7 +46,8 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
-    suite, table = load(options.suite, options.seeds), Journal(options.results).table()
+    table = Journal(options.results).table()
+    suite = reached(load(options.suite, options.seeds), table)
     rows = [row for row in suite.rows if row.ranked]
     draw, half = np.random.default_rng(0), options.half or options.seeds // 2
     counts, inside, taus, winners = Counter(), [], [], []
