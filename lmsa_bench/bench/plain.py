@@ -84,14 +84,16 @@ def set_up() -> None:
 
 
 def main() -> None:
-    """Runs a suite's trials and writes their test accuracies as JSON, by the trials' names."""
+    """Runs trials of a suite and writes their test accuracies as JSON, by the trials' names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--trials", type=Path, required=True, help="a JSON file with the ids of those to run")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    trials = load(options.suite, options.seeds).trials
+    asked = set(json.loads(options.trials.read_text()))
+    trials = [trial for trial in load(options.suite, options.seeds).trials if trial.id in asked]
     with multiprocessing.get_context("spawn").Pool(os.cpu_count(), set_up) as pool:
         accuracies = pool.map(partial(train, data=options.data), trials, chunksize=1)
     options.out.write_text(json.dumps({trial.id: found for trial, found in zip(trials, accuracies, strict=True)}))

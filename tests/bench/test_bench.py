@@ -30,13 +30,13 @@ def test_the_plain_loop_and_a_sweep_give_the_same_accuracies(data, tmp_path):
     rows.one_after_the_other(suite.trials, data, tmp_path)
     accuracies = {trial.id: train(trial, data) for trial in suite.trials}
     journal = Journal(tmp_path / "local")
-    rows.check(suite, journal, accuracies)
+    rows.check(suite.trials, journal, accuracies)
     first = suite.trials[0]
     accuracies[first.id] += 1e-9
     with pytest.raises(
         UserError, match=r"full lr=0.01 seed=0: the plain loop's test accuracy is 0\.\d+, the sweep's 0"
     ):
-        rows.check(suite, journal, accuracies)
+        rows.check(suite.trials, journal, accuracies)
 
 
 def test_made_up_results_are_results(tmp_path):
