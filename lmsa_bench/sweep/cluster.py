@@ -35,7 +35,8 @@ def connected(address: str | None, cpus: int | None) -> Iterator[bool]:
         _refuse_unreachable(address or os.environ["RAY_ADDRESS"])
         options |= {"address": address} if address else {}
     try:
-        start.patiently(lambda: ray.init(**options))
+        with start.last_word():
+            start.patiently(lambda: ray.init(**options))
     except Exception as error:  # noqa: BLE001 - whatever the parts of Ray raise, it has not started
         place = "does not start on this machine" if own else f"cluster {address or os.environ['RAY_ADDRESS']}"
         raise UserError(f"Ray {place}: {one_line(error)}") from None

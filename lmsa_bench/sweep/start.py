@@ -1,6 +1,8 @@
 """What must be so before Ray starts; imports Ray late, since that reads its environment."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -90,6 +92,18 @@ def patiently(begin: Callable[[], object]) -> None:
             if time.monotonic() > deadline:
                 raise
             print("Ray is slow to start here: starting it again", flush=True)
+
+
+@contextmanager
+def last_word() -> Iterator[None]:
+    """Has another process say what to do where Ray's own code ends this one: its raylet may end as we register."""
+    told = "Ray ended while it started; run the same command again to resume"
+    say = f"import sys; sys.stdin.read(1) or print('error: {told}')"
+    other = subprocess.Popen([sys.executable, "-ISc", say], stdin=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        other.communicate(b"1")
 
 
 def _children(before: Collection[Any]) -> list[Any]:
