@@ -17,7 +17,7 @@ PAIRS = list(combinations(RANKED, 2))
 ELSEWHERE = {
     "suite, part, notes, label_budget": "words: tests/analysis/test_notes.py, tests/report/test_report.py",
     "headline": "words: tests/analysis/test_verdicts.py",
-    "fidelity, theory": "the figures of the same sections: test_figures.py; tests/analysis/test_fidelity.py",
+    "fidelity, theory": "their figures: tests/recomputed/test_recomputed_figures.py, tests/analysis/test_fidelity.py",
     "needed, detectable": "power against repeated suites: tests/analysis/test_intervals.py",
     "signed_ranks, first_better, equal, second_better": "baycomp's: tests/analysis/test_overall.py",
     "interaction, low, high": "levels and coverage: tests/analysis/test_overall.py",
@@ -281,5 +281,5 @@ def test_every_field_is_recomputed_here_or_has_an_oracle_elsewhere(table):
     assert {name for name in found - elsewhere if f'"{name}"' not in here} == set()
     assert elsewhere <= found | {"fidelity", "theory"}
     for places in ELSEWHERE.values():
-        for place in places.split(": ")[-1].split("; ")[-1].split(", "):
+        for place in places.split(": ")[-1].split(", "):
             assert (Path(__file__).parents[2] / place).exists(), place
