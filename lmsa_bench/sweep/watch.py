@@ -14,6 +14,7 @@ import ray
 GRACE = 15.0  # seconds in which a worker that hangs ends itself, which tells where it hung
 MOST_PAUSE = 5.0  # seconds between two looks that count: in more, the driver itself was stopped and heard nobody
 LOST = {"head": 40, "raylet": 10}  # seconds: Ray ends the driver after 60 without its head, in words of its own
+LOOKS = 5  # of a second or two each, that find nobody
 
 
 class Watch:
@@ -46,11 +47,14 @@ def over_ray() -> Iterator[None]:
     ended = threading.Event()
 
     def look() -> None:
-        missed = dict.fromkeys(places, 0)
+        missed, last = dict.fromkeys(places, 0), dict.fromkeys(places, time.monotonic())
         while not ended.wait(1.0):
             for name, place in places.items():
-                missed[name] = 0 if _answers(place) else missed[name] + 1
-                if missed[name] > LOST[name] and not ended.is_set():
+                if _answers(place):
+                    missed[name], last[name] = 0, time.monotonic()
+                    continue
+                missed[name] += 1  # of some looks at least: this process may itself have stood still
+                if missed[name] > LOOKS and time.monotonic() - last[name] > LOST[name] and not ended.is_set():
                     told = f"error: Ray's {name} at {place} is gone: run the same command again to resume"
                     print(f"\n{told}", file=sys.stderr, flush=True)
                     os._exit(1)  # nothing else would end it: threads of Ray wait for what does not come
