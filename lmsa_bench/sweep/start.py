@@ -28,7 +28,6 @@ ENVIRONMENT = {
 }
 OWN = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there, it listens on the loopback interface alone
-    "RAY_gcs_server_port_wait_time_s": str(PATIENCE),
     "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
     "RAY_worker_register_timeout_seconds": str(PATIENCE),
 }
@@ -99,7 +98,8 @@ def last_word() -> Iterator[None]:
     """Has another process say what to do where Ray's own code ends this one: its raylet may end as we register."""
     told = "Ray ended while it started; run the same command again to resume"
     say = f"import sys; sys.stdin.read(1) or print('error: {told}')"
-    other = subprocess.Popen([sys.executable, "-ISc", say], stdin=subprocess.PIPE)
+    # In a session of its own, as Ctrl-C is for all processes of this one.
+    other = subprocess.Popen([sys.executable, "-ISc", say], stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield
     finally:

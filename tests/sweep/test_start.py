@@ -58,12 +58,25 @@ def test_a_node_that_comes_late_is_waited_for(monkeypatch, capsys):
         start.patiently(lambda: services.get_node("address", "id"))
 
 
+LAST_WORD = """
+import os, signal, sys, time
+from lmsa_bench.sweep import start
+
+signal.signal(signal.SIGINT, lambda *_: None)
+with start.last_word():
+    if sys.argv[1] == "ended":
+        os._exit(1)
+    time.sleep(1)
+    os.killpg(0, signal.SIGINT)  # as Ctrl-C does
+"""
+
+
 def test_a_process_that_ray_ends_while_it_starts_has_a_last_word():
-    code = "import os, sys; from lmsa_bench.sweep import start\nwith start.last_word(): sys.argv[1:] and os._exit(1)"
     told = "error: Ray ended while it started; run the same command again to resume\n"
-    for arguments, expected in ((["ended"], told), ([], "")):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-        assert done.stdout == expected, done.stderr
+    for case, expected in (("ended", told), ("interrupted", "")):
+        command = [sys.executable, "-c", LAST_WORD, case]
+        done = subprocess.run(command, capture_output=True, text=True, start_new_session=True)
+        assert (done.stdout, done.stderr) == (expected, "")
 
 
 STARTED = """
