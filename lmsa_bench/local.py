@@ -125,6 +125,7 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
         raise UserError(f"weights {trial.weights}: the file has changed since the suite was read; run it again")
 
     machine = [*(facts[name] for name in ("device", "cpu", "instructions")), torch.get_num_threads(), torch.__version__]
+    machine.append(trial.arithmetic)
     split = [trial.setting, trial.variant, trial.seed, facts.get("data"), code_of_states(trial)]
     shared = Shared.of(place.data, canonical([*split, *machine]), canonical([code, *machine]))
 

@@ -1,4 +1,4 @@
-"""How well a criterion, before any training, names the layer that is best to tune alone."""
+"""How well a criterion, before any training, names the layer, or the set of layers, that is best to tune alone."""
 
 import math
 from collections import defaultdict
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, variance
 from textwrap import wrap
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from lmsa_bench.analysis.intervals import Level
-from lmsa_bench.analysis.measures import Measures, Truth
+from lmsa_bench.analysis.measures import Layers, Measures, Truth, subsets
 from lmsa_bench.analysis.ranks import FEWEST, Interval, t_interval
 from lmsa_bench.analysis.report import Section
 from lmsa_bench.analysis.text import aligned
@@ -25,8 +25,8 @@ T = TypeVar("T")
 class Judgement(NamedTuple, Generic[T]):
     """One criterion against the truth at one variant and seed; 0 is a perfect regret, 1 all else."""
 
-    regret: T  # test accuracy of the best layer minus that of the chosen one, a fraction
-    hit: T  # 1 where the chosen layer's test accuracy is the best
+    regret: T  # test accuracy of the best layer (or set of layers) minus that of the chosen one, a fraction
+    hit: T  # 1 where the chosen one's test accuracy is the best
     spearman_accuracy: T  # of the scores with the test accuracies, 1 where they order the layers alike
     spearman_loss: T  # the same with the tuning losses after training
     regret_loss: T  # tuning loss after training of the chosen layer minus that of the best one, nats
@@ -55,11 +55,12 @@ class Fidelity:
     tasks: tuple[str, ...]
     criteria: tuple[str, ...]  # by overall regret, then by overall rank correlation with the test accuracy
     means: Mapping[tuple[str, str], Judgement[Mean]]  # (criterion, task or OVERALL)
-    chosen: Mapping[tuple[str, str], Mapping[int, int]]  # (criterion, task) -> layer -> how often; RANDOM has none
-    best: Mapping[str, Mapping[int, int]]  # task -> layer -> how often it was best on the test
+    chosen: Mapping[tuple[str, str], Mapping[Layers, int]]  # (criterion, task) -> layers -> how often; none of RANDOM
+    best: Mapping[str, Mapping[Layers, int]]  # task -> layers -> how often they were best on the test
     costs: Mapping[str, float]  # criterion -> mean over all places, in epochs of tuning all layers
-    agreement: Mapping[str, float]  # criterion -> share of the pairs of a place's replications that name one layer
+    agreement: Mapping[str, float]  # criterion -> share of the pairs of a place's replications that name the same
     leads: tuple[Lead, ...]  # of all pairs of criteria that have all tasks
+    gains: Mapping[str, Mean]  # task or OVERALL -> accuracy of the best set above that of the best layer, a fraction
 
 
 def judge(badness: Sequence[float], truth: Truth) -> Judgement[float]:
@@ -82,16 +83,28 @@ def by_lot(truth: Truth) -> Judgement[float]:
     return Judgement(max(truth.accuracies) - fmean(truth.accuracies), hits, 0.0, 0.0, regret_loss)
 
 
-def fidelity(measures: Measures) -> Fidelity:
-    """Judges all rows of a suite that only score layers by those that tune one layer alone."""
+def of_subsets(badness: Sequence[float], size: int) -> list[float]:
+    """What scores say of each set of so many layers: the mean rank of its members, smallest for the best-scored."""
+    ranks = [sum(b < own for b in badness) + (badness.count(own) - 1) / 2 for own in badness]
+    return [fmean(ranks[n] for n in layers) for layers in subsets(len(badness), size)]
+
+
+def fidelity(measures: Measures, size: int = 1) -> Fidelity:
+    """Judges all rows of a suite that only score layers by those that tune one layer, or one set of ``size``, alone."""
     places: dict[tuple[str, str], dict[int, list[Judgement[float]]]] = defaultdict(lambda: defaultdict(list))
     costs: dict[str, list[float]] = defaultdict(list)
-    chosen: dict[tuple[str, str], dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    named: dict[str, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
-    best: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    chosen: dict[tuple[str, str], dict[Layers, int]] = defaultdict(lambda: defaultdict(int))
+    named: dict[str, dict[tuple[str, str], list[Layers]]] = defaultdict(lambda: defaultdict(list))
+    best: dict[str, dict[Layers, int]] = defaultdict(lambda: defaultdict(int))
+    gains: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     tasks = []
     for task in measures.suite.tasks:
-        truths, criteria = measures.truths(task), measures.criteria(task)
+        alone, truths, sets = measures.truths(task), measures.truths(task, size), list(measures.layers(task, size))
+        criteria = {
+            name: scored
+            for name, scored in measures.criteria(task).items()
+            if all(math.comb(len(m.badness), size) == len(sets) for m in scored.values())  # else a truth lacks layers
+        }
         common = set(truths).intersection(*criteria.values()) if criteria else set()
         if common:
             tasks.append(task)
@@ -99,13 +112,17 @@ def fidelity(measures: Measures) -> Fidelity:
             costs[name] += [by_place[place] for place in sorted(common) if place in by_place]
         for variant, seed in sorted(common):
             truth = truths[variant, seed]
-            best[task][truth.accuracies.index(max(truth.accuracies))] += 1
+            most = max(truth.accuracies)
+            best[task][sets[truth.accuracies.index(most)]] += 1
+            if (variant, seed) in alone:
+                gains[task][seed].append(most - max(alone[variant, seed].accuracies))
             places[RANDOM, task][seed].append(by_lot(truth))
             for name, scored in criteria.items():
-                trial = scored[variant, seed]
-                places[name, task][seed].append(judge(trial.badness, truth))
-                chosen[name, task][trial.layers[0]] += 1
-                named[name][task, variant].append(trial.layers[0])
+                badness = of_subsets(scored[variant, seed].badness, size)
+                layers = sets[badness.index(min(badness))]
+                places[name, task][seed].append(judge(badness, truth))
+                chosen[name, task][layers] += 1
+                named[name][task, variant].append(layers)
     pooled: dict[str, list[Judgement[float]]] = defaultdict(list)
     regrets: dict[str, dict[str, list[float]]] = defaultdict(dict)
     means = {}
@@ -128,7 +145,11 @@ def fidelity(measures: Measures) -> Fidelity:
     agreement = {name: fmean(pairs) for name, pairs in same.items() if pairs}
     ordered = sorted(pooled, key=order)
     found = leads({name: regrets[name] for name in ordered if (name, OVERALL) in means})
-    return Fidelity(tuple(tasks), tuple(ordered), means, chosen, best, mean_costs, agreement, found)
+    by_task = {task: [fmean(values) for values in seeds.values()] for task, seeds in gains.items()}
+    above = {task: _mean(values) for task, values in by_task.items()}
+    if by_task:
+        above[OVERALL] = _mean([value for values in by_task.values() for value in values])
+    return Fidelity(tuple(tasks), tuple(ordered), means, chosen, best, mean_costs, agreement, found, above)
 
 
 def leads(regrets: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[Lead, ...]:
@@ -150,15 +171,33 @@ def leads(regrets: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[Lead, .
 
 def section(measures: Measures) -> Section:
     """The judgements as text and as JSON."""
-    found = fidelity(measures)
-    if not found.tasks:
+    sizes = sorted({len(layers) for task in measures.suite.tasks for layers in measures.declared(task)})
+    judged = {size: found for size in sizes if (found := fidelity(measures, size)).tasks}
+    if not judged:
         return Section("fidelity", ["Fidelity: no criterion has a complete truth to be judged by yet."], {})
+    lines, document = list[str](), dict[str, Any]()
+    for size, found in judged.items():
+        lines += [""] * bool(lines) + _lines(found, size)
+        if size == 1:
+            document |= _document(found)
+        else:
+            gains = {"gains": {task: mean._asdict() for task, mean in found.gains.items()}}
+            document.setdefault("sets", {})[str(size)] = _document(found) | gains
+    return Section("fidelity", lines, document)
+
+
+def _lines(found: Fidelity, size: int) -> list[str]:
     n = max(found.means[name, OVERALL].regret.n for name in found.criteria if (name, OVERALL) in found.means)
+    which = "layer" if size == 1 else f"{size} layers"
     lines = [
-        f"Fidelity: which layer a criterion names before any training, judged by tuning each layer alone (n = {n}",
+        f"Fidelity: which {which} a criterion names before any training, judged by tuning each "
+        f"{'layer alone' if size == 1 else f'set of {size} layers'} (n = {n}",
         "(task, seed) pairs, so it speaks of these tasks; ± half width of the 95 % t interval; best regret first)",
         "",
     ]
+    if size > 1 and OVERALL in found.gains:
+        gained = ", ".join(f"{task} {_shown(found.gains[task], 100, 1)}" for task in (OVERALL, *found.tasks))
+        lines += [*wrap(f"The best {which} are before the best single layer by so many points: {gained}", WIDTH), ""]
     header = ["criterion", "regret (points)", "top-1 hit (%)", "same layer (%)", "Spearman accuracy"]
     header += ["Spearman loss", "regret (nats)"]
     header += ["cost (epochs)"] * bool(found.costs)
@@ -173,7 +212,7 @@ def section(measures: Measures) -> Section:
             same = f"{100 * found.agreement[name]:.0f}" if name in found.agreement else "-"
             table.append([name, regret, hit, same, *rest, *cost])
     lines += [*aligned(table), "", *_leads(found)]
-    lines += ["", "Regret in points of test accuracy, and the layer it chose most often", ""]
+    lines += ["", f"Regret in points of test accuracy, and the {which} it chose most often", ""]
     table = [["criterion", *found.tasks]]
     for name in found.criteria:
         cells = []
@@ -182,9 +221,12 @@ def section(measures: Measures) -> Section:
             layers = _most(found.chosen[name, task]) if (name, task) in found.chosen else ""
             cells.append(f"{_shown(cell.regret, 100, 1)} {layers}".strip() if cell else "-")
         table.append([name, *cells])
-    table.append(["best layer", *(_most(found.best[task]) for task in found.tasks)])
-    lines += aligned(table)
-    document = {
+    table.append([f"best {which}", *(_most(found.best[task]) for task in found.tasks)])
+    return lines + aligned(table)
+
+
+def _document(found: Fidelity) -> dict[str, Any]:
+    return {
         "criteria": [
             {
                 "criterion": name,
@@ -192,7 +234,7 @@ def section(measures: Measures) -> Section:
                 "agreement": found.agreement.get(name),
                 "tasks": {
                     task: {measure: mean._asdict() for measure, mean in found.means[name, task]._asdict().items()}
-                    | {"chosen": dict(sorted(found.chosen.get((name, task), {}).items()))}
+                    | {"chosen": _counted(found.chosen.get((name, task), {}))}
                     for task in (*found.tasks, OVERALL)
                     if (name, task) in found.means
                 },
@@ -200,9 +242,12 @@ def section(measures: Measures) -> Section:
             for name in found.criteria
         ],
         "leads": [lead._asdict() for lead in found.leads],
-        "best_layers": {task: dict(sorted(layers.items())) for task, layers in found.best.items()},
+        "best_layers": {task: _counted(layers) for task, layers in found.best.items()},
     }
-    return Section("fidelity", lines, document)
+
+
+def _counted(counts: Mapping[Layers, int]) -> dict[str, int]:
+    return {"+".join(map(str, layers)): count for layers, count in sorted(counts.items())}
 
 
 def _leads(found: Fidelity) -> list[str]:
@@ -237,7 +282,11 @@ def _spearman(a: Sequence[float], b: Sequence[float]) -> float:
 
 def _means(judged: Iterable[Judgement[float]]) -> Judgement[Mean]:
     columns = [list(column) for column in zip(*judged, strict=True)]
-    return Judgement(*(Mean(fmean(values), t_interval(values), len(values)) for values in columns))
+    return Judgement(*map(_mean, columns))
+
+
+def _mean(values: Sequence[float]) -> Mean:
+    return Mean(fmean(values), t_interval(values), len(values))
 
 
 def _shown(cell: Mean, scale: float, digits: int) -> str:
@@ -245,7 +294,7 @@ def _shown(cell: Mean, scale: float, digits: int) -> str:
     return f"{scale * cell.mean:.{digits}f}{half}"
 
 
-def _most(counts: Mapping[int, int]) -> str:
+def _most(counts: Mapping[Layers, int]) -> str:
     most = max(counts.values())
-    layers = "|".join(str(layer) for layer, count in sorted(counts.items()) if count == most)
+    layers = "|".join(layers for layers, count in _counted(counts).items() if count == most)
     return f"[{layers}: {most}/{sum(counts.values())}]"

@@ -1,5 +1,6 @@
 """What the trials of a suite measured, beyond the cells of its table: for figures and for the fidelity of criteria."""
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ COLUMNS = (
     *("best_epoch", "final_train_loss", "selection_flops", "scores"),
 )
 
+Layers = tuple[int, ...]  # ascending
 Place = tuple[str, int]  # a variant and a seed of one task
 
 
@@ -42,7 +44,7 @@ class Measured(NamedTuple):
     val_loss: float
     test_accuracy: float
     train_loss: float | None  # on the tuning set after training; None where nothing is trained
-    layers: tuple[int, ...]  # tuned, or chosen where nothing is trained
+    layers: Layers  # tuned, or chosen where nothing is trained
     badness: tuple[float, ...]  # a criterion's score of each layer, smaller is better
     epochs: tuple[Epoch, ...]
     selection_flops: int = 0
@@ -58,7 +60,10 @@ class Measured(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What tuning each layer alone led to, at one variant and seed of a task; a list has one value a layer."""
+    """What tuning each layer alone, or each set of so many, led to, at one variant and seed of a task.
+
+    A list has one value for each of ``subsets``.
+    """
 
     accuracies: list[float]  # of the test, at the lr that validation chooses
     losses: list[float]  # on the tuning set after training, at the lr where its mean over seeds is lowest
@@ -102,19 +107,23 @@ class Measures:
         }
         return {name: places for name, places in scored.items() if places}
 
-    def layers(self, task: str) -> dict[int, "Row"]:
-        """The rows declared as truth, by the one layer that each tunes."""
-        found: dict[int, Row] = {}
+    def declared(self, task: str) -> dict[Layers, "Row"]:
+        """The rows declared as truth, by the layers that each tunes."""
+        found: dict[Layers, Row] = {}
         for row in self.suite.rows:
-            tuned = {m.layers for part in self.chosen(row, task) for m in part if m.trained}
-            if row.truth and len(tuned) == 1 and len(layers := tuned.pop()) == 1:
-                found.setdefault(layers[0], row)
+            tuned = {m.layers for part in self.chosen(row, task) for m in part if m.trained} if row.truth else set()
+            if len(tuned) == 1:
+                found.setdefault(tuned.pop(), row)
         return dict(sorted(found.items()))
 
-    def truths(self, task: str) -> dict[Place, Truth]:
-        """By variant and seed what each layer is worth, where every layer was tuned alone."""
-        rows = self.layers(task)
-        if list(rows) != list(range(len(rows))):
+    def layers(self, task: str, size: int = 1) -> dict[Layers, "Row"]:
+        """Those that tune so many layers each."""
+        return {layers: row for layers, row in self.declared(task).items() if len(layers) == size}
+
+    def truths(self, task: str, size: int = 1) -> dict[Place, Truth]:
+        """By variant and seed what each layer, or each set of so many, is worth, where every one was tuned."""
+        rows = self.layers(task, size)
+        if list(rows) != subsets(1 + max(itertools.chain(*rows), default=-1), size):
             return {}
         accuracies = [
             {m.place: m.test_accuracy for part in self.chosen(row, task) for m in part} for row in rows.values()
@@ -152,6 +161,11 @@ class Measures:
         for candidates in by_variant.values():
             found |= min(candidates, key=lambda candidate: candidate[:2])[2]
         return found
+
+
+def subsets(layers: int, size: int) -> list[Layers]:
+    """All sets of so many of a model's layers, in order."""
+    return list(itertools.combinations(range(layers), size))
 
 
 def _at_once(trial: Trial) -> bool:

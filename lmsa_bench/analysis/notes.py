@@ -38,6 +38,8 @@ def notes(suite: "Suite", cells: Iterable[Cell], origins: Mapping[str, Mapping[s
     elif len(budgets) > 1:
         shown = "; ".join(f"{count} for {', '.join(some)}" for count, some in sorted(budgets.items()))
         found.append(f"Rows do not choose from as many configurations a task: {shown}.")
+    for arithmetic in sorted({trial.arithmetic for trial in suite.trials if trial.arithmetic}):
+        found.append(f"Computed with {arithmetic.replace('+', ' and ')}, not in float32 as it is.")
     sources, kinds = defaultdict[str, set[str]](set), defaultdict[str, int](int)
     for trial in suite.trials:
         if facts := origins.get(trial.id):

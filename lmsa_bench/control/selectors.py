@@ -46,13 +46,14 @@ def every_layer() -> Selector:
     )
 
 
-def only(n: int) -> Selector:
-    """Layer n; negative counts from the end; raises UserError if the model has no such layer."""
+def only(*layers: int) -> Selector:
+    """The given layers; negative counts from the end; raises UserError if the model has no such layer."""
 
     def select(model: LayeredModel, batches: Iterable[Batch], step: int, generator: torch.Generator) -> Selection:
-        if not -len(model) <= n < len(model):
-            raise UserError(f"layer {n}: the model has layers 0 to {len(model) - 1}")
-        return Selection((n % len(model),), {})
+        for n in layers:
+            if not -len(model) <= n < len(model):
+                raise UserError(f"layer {n}: the model has layers 0 to {len(model) - 1}")
+        return Selection(tuple(sorted({n % len(model) for n in layers})), {})
 
     return select
 

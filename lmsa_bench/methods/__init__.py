@@ -10,6 +10,7 @@ from lmsa_bench.methods.fisher_top import fisher_top
 from lmsa_bench.methods.ftp import ftp
 from lmsa_bench.methods.full import full
 from lmsa_bench.methods.full_msa import full_msa
+from lmsa_bench.methods.given_layers import given_layers
 from lmsa_bench.methods.hift import hift
 from lmsa_bench.methods.l2_sp import l2_sp
 from lmsa_bench.methods.layer_decay import layer_decay
@@ -49,6 +50,7 @@ METHODS.register(fisher_top)
 METHODS.register(ftp)
 METHODS.register(full)
 METHODS.register(full_msa)
+METHODS.register(given_layers)
 METHODS.register(hift)
 METHODS.register(l2_sp)
 METHODS.register(layer_decay)

@@ -47,7 +47,7 @@ def _bars(axes: "Axes", measures: Measures, task: str, accuracy: bool) -> None:
     alone = measures.layers(task)
     others = [row for row in measures.suite.rows if not row.truth]
     bars = []
-    for label, row, colour in [(str(n), row, COLOURS[0]) for n, row in alone.items()] + [
+    for label, row, colour in [(str(n), row, COLOURS[0]) for (n,), row in alone.items()] + [
         (row.name, row, COLOURS[1]) for row in others
     ]:
         values = list(

@@ -22,6 +22,7 @@ from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
 from lmsa_bench.suites.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
+from lmsa_bench.trial.arithmetic import Choice
 from lmsa_bench.trial.spec import Int64, Trial, Value, canonical
 
 CONFIGS = (Path(__file__).parents[1] / "tune_configs").resolve()  # in a checkout a link to the folder at the top
@@ -47,6 +48,7 @@ _SUITE: dict[str, Any] = {
     "weights": (dict[str, str], {}),
     "sources": (Literal["one", "each"], "each"),  # where source models are trained here; given weights are one
     "logit_margins": (bool, False),  # keep how far each test image is from a mistake
+    "arithmetic": (list[Choice], ()),  # what trials trade for speed
     "margin": (Annotated[NonNegative, Le(100)], 1.0),  # of practical equivalence, in points of accuracy
 }
 _ROW: dict[str, Any] = {
@@ -239,4 +241,5 @@ def _trials(
                     weights_sha256=content_of(task.source.weights),
                     sources=suite["sources"] if task.source.weights == "pretrain" else "one",
                     logit_margins=suite["logit_margins"],
+                    arithmetic="+".join(sorted(set(suite["arithmetic"]))),
                 )

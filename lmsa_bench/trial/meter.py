@@ -45,7 +45,7 @@ class Meter:
         self.shared = shared if device.type == "cpu" else None
         self.full_batch = trial.batch_size
         self._alike = (
-            (task.model, task.classes, task.input_shape, str(device), trial.batch_size),
+            (task.model, task.classes, task.input_shape, str(device), trial.batch_size, trial.arithmetic),
             (trial.method, type(update), method.rest),
             tuple(sorted((name, as_it_counts(value)) for name, value in trial.hparams.items())),
         )

@@ -16,6 +16,7 @@ from lmsa_bench.models import LayeredModel
 from lmsa_bench.seeding import generator
 from lmsa_bench.tasks.task import Split, Splits, Task
 from lmsa_bench.trial import checkpoint, outcomes
+from lmsa_bench.trial.arithmetic import as_asked, lay_out
 from lmsa_bench.trial.clock import Clock
 from lmsa_bench.trial.judging import evaluate
 from lmsa_bench.trial.meter import Meter, Spent
@@ -48,11 +49,12 @@ class Run:
         shared: Shared | None = None,
         held_out: Split | None = None,
     ) -> None:
-        self.trial, self.method, self.folder = trial, method, folder
+        self.trial, self.method, self.folder, self.device = trial, method, folder, device
         self.provenance = dict(provenance or {})
         self.origin = origin(trial, device, self.provenance)
         self.model = model.to(device).eval()
         method.prepare(self.model, generator(trial.seed, "prepare"))
+        lay_out(self.model, trial.arithmetic)
         self.model.requires_grad_(False)
         self.train, self.val, self.test = (
             Samples(split, task.transform, device, part, shared)
@@ -122,6 +124,7 @@ class Run:
         }
         checkpoint.save(self.folder, asdict(self.state) | tensors)
 
+    @as_asked
     def _end(self) -> TrialResult:
         state, best, loss = self.state, self.state.best, None
         if state.diverged:
@@ -144,6 +147,7 @@ class Run:
         known = loss if loss is not None and math.isfinite(loss) else None
         return replace(ended, status="finished", reason="", final_train_loss=known, **best.figures())
 
+    @as_asked
     def _epoch(self, epoch: int) -> EpochRecord:
         assert self.update is not None
         state, tuned, total = self.state, set[int](), torch.zeros((), dtype=torch.float64, device=self.train.device)
@@ -188,6 +192,7 @@ class Run:
         self.state.epoch += 1
         return self._keep_best(self._record(self.state.epoch, None, 0.0, self.state.layers, loss, -accuracy))
 
+    @as_asked
     def _select(self, step: int) -> None:
         with self.clock.stopped():
             selected = self.selecting.at(step, self.update, self.state.scores)
@@ -202,6 +207,7 @@ class Run:
             if isinstance(self.update, Informed):
                 self.update.selected(selected.selection)
 
+    @as_asked
     def _tune(self) -> None:
         state, method = self.state, self.method
         self.model.tune_only(state.layers, method.rest)
@@ -219,6 +225,7 @@ class Run:
         self.clock.add(seconds)
         state.state_flops += ahead if self.train.start == lowest else 0
 
+    @as_asked
     def _advance(self, samples: Samples, lowest: int, *, only_shared: bool = False) -> None:
         """Keeps the states below a layer for evaluation, where they fit, and counts that."""
         flops = self.meter.one_pass(samples, lowest)
@@ -233,6 +240,7 @@ class Run:
                 self.costs[key] = self.meter.step(self.train, indices, self.state.layers)
         return self.costs[key]
 
+    @as_asked
     def _evaluate(self, samples: Samples) -> tuple[float, float]:
         self.state.evaluation_flops += self.meter.one_pass(samples)
         found = evaluate(self.model, samples, self.trial.logit_margins and samples is self.test)

@@ -24,7 +24,8 @@ Fraction = Annotated[float, Ge(0), Le(1), Predicate(math.isfinite)]
 Amount = Annotated[float, Ge(0), Predicate(math.isfinite)]
 Loss = Annotated[float, Predicate(not_negative)]
 Value = bool | int | float | str | None
-LATER = {"sources": "one", "logit_margins": False}  # fields of a trial that older ones did not have, and what they had
+# Fields of a trial that older ones did not have, and what they had.
+LATER = {"sources": "one", "logit_margins": False, "arithmetic": ""}
 
 
 class Metric(NamedTuple):
@@ -62,6 +63,7 @@ class Trial:
     weights_sha256: str = ""  # of that file, by which the trial is named wherever it lies
     sources: Literal["one", "each"] = "one"  # a source model that all seeds share, or one trained for each seed
     logit_margins: bool = False  # keep the margins of the test's logits beside its outcomes
+    arithmetic: str = ""  # what it trades for speed, such as bf16+channels_last: see trial.arithmetic
 
     @cached_property
     def id(self) -> str:

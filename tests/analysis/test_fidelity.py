@@ -7,13 +7,15 @@ from itertools import permutations
 from statistics import fmean
 
 import pytest
-from layers_by_hand import ended, measured, scored, tuned
+from hand_made import suite_of
+from layers_by_hand import ended, layer_rows, measured, scored, tuned
 
 from lmsa_bench.analysis import fidelity as judging
 from lmsa_bench.analysis.build import report
-from lmsa_bench.analysis.fidelity import OVERALL, RANDOM, by_lot, fidelity, judge, leads
+from lmsa_bench.analysis.fidelity import OVERALL, RANDOM, by_lot, fidelity, judge, leads, of_subsets
 from lmsa_bench.analysis.measures import Truth, measure
 from lmsa_bench.report.tables import render
+from lmsa_bench.results.table import rows
 from lmsa_bench.trial.spec import Trial
 
 TRUTH = Truth([0.5, 0.7, 0.9], [0.9, 0.5, 0.3])
@@ -86,8 +88,8 @@ def test_means_and_intervals_over_seeds(made):
     # Its order 0 1 2 against 2 1 0 and against 1 2 0: rho = -1 and 1 - 6 (4 + 1 + 1) / 24 = -.5.
     assert found.means["bad", "noise"].spearman_accuracy.mean == pytest.approx(-0.75)
     assert found.means["bad", OVERALL] == found.means["bad", "noise"]
-    assert (found.chosen["good", "noise"], found.chosen["bad", "noise"]) == ({2: 1, 1: 1}, {0: 2})
-    assert found.best["noise"] == {2: 1, 1: 1}
+    assert (found.chosen["good", "noise"], found.chosen["bad", "noise"]) == ({(2,): 1, (1,): 1}, {(0,): 2})
+    assert found.best["noise"] == {(2,): 1, (1,): 1}
     assert found.agreement == {"good": 0.0, "bad": 1.0}
     # By lot: .9 - .7 and .8 - .6667.
     assert found.means[RANDOM, "noise"].regret.mean == pytest.approx((0.2 + 0.8 - 2 / 3) / 2)
@@ -138,6 +140,59 @@ def test_an_incomplete_truth_judges_nothing(made):
     suite, table = measured(criteria, none)
     assert fidelity(measure(suite, table)).tasks == ()
     assert "no criterion has a complete truth" in " ".join(judging.section(measure(suite, table)).lines)
+
+
+def test_a_truth_that_lacks_the_last_layer_judges_nothing(made):
+    _, layers = made
+    four = [scored("noise", seed, [1, 2, 3, 4]) for seed in (0, 1)]  # names the layer that nothing was tuned alone for
+    assert fidelity(measure(*measured({"rgn": four}, layers))).tasks == ()
+
+
+def test_a_set_of_layers_is_named_by_its_members_ranks():
+    # Ranks 0 2 1 of the scores, and of the pairs 0+1, 0+2, 1+2: 1, .5, 1.5. Of equal scores the first are named.
+    assert of_subsets([1.0, 9.0, 2.0], 2) == [1.0, 0.5, 1.5]
+    assert of_subsets([2.0, 1.0, 1.0, 1.0], 2) == [2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
+    assert of_subsets([3.0, 1.0, 2.0], 1) == [2.0, 0.0, 1.0]
+
+
+def test_pairs_are_judged_beside_layers(made):
+    criteria, layers = made
+    truth = {"0+1": (0.8, 0.6), "0+2": (0.9, 0.9), "1+2": (0.95, 0.7)}  # of seeds 0 and 1
+    pairs = {
+        f"pair_{named}": [
+            ended(
+                Trial("noise", "", "given_layers", {"layers": named, "lr": 0.1}, seed, 1),
+                tuple(map(int, named.split("+"))),
+                accuracy,
+                1 - accuracy,
+            )
+            for seed, accuracy in enumerate(accuracies)
+        ]
+        for named, accuracies in truth.items()
+    }
+    groups = criteria | layer_rows(layers) | pairs
+    each = {name: (("n", int(name[-1])),) for name in layer_rows(layers)}
+    each |= {name: (("layers", name[5:]),) for name in pairs}
+    made_of = suite_of(groups, each=each, truths=list(each)), rows([e for group in groups.values() for e in group])
+    found = fidelity(measure(*made_of), 2)
+    # good has the ranks 2 1 0 and 2 0 1, so it names 1+2 twice and loses 0 and .2; bad names 0+1: .15 and .3.
+    assert found.chosen["good", "noise"] == {(1, 2): 2} and found.chosen["bad", "noise"] == {(0, 1): 2}
+    assert found.means["good", "noise"].regret.mean == pytest.approx(0.1)
+    assert found.means["bad", "noise"].regret.mean == pytest.approx(0.225)
+    # By lot: .95 - .8833 and .9 - .7333. The best pair is .05 and .1 before the best layer (.9, .8).
+    assert found.means[RANDOM, OVERALL].regret.mean == pytest.approx((0.95 - 2.65 / 3 + 0.9 - 2.2 / 3) / 2)
+    assert found.best["noise"] == {(1, 2): 1, (0, 2): 1}
+    assert found.gains["noise"].mean == found.gains[OVERALL].mean == pytest.approx(0.075)
+    alone = fidelity(measure(*made_of))
+    assert alone.means["bad", "noise"].regret.mean == pytest.approx(0.35)  # as without the pairs
+    section = judging.section(measure(*made_of))
+    document = section.document["sets"]["2"]
+    assert document["best_layers"] == {"noise": {"0+2": 1, "1+2": 1}}
+    assert document["gains"]["noise"]["mean"] == pytest.approx(0.075)
+    assert section.document["best_layers"] == {"noise": {"1": 1, "2": 1}}
+    text = "\n".join(section.lines)
+    assert "The best 2 layers are before the best single layer by so many points: all tasks 7.5, noise 7.5" in text
+    assert "[1+2: 2/2]" in text and "best 2 layers   [0+2|1+2: 1/2]" in text
 
 
 def test_the_true_loss_has_its_own_lr():
