@@ -62,6 +62,11 @@ def alone(of: Callable[[Path, Path], float]) -> Callable[[Path, Path], float]:
     return measure
 
 
+def of_selection(suite: str, task: str) -> Callable[[Path, Path], float]:
+    """A measure: a selection by the predicted loss on a task over its arithmetic."""
+    return alone(lambda data, free: arithmetic.selection(suite, task, data))
+
+
 def against_plain(suite: str) -> Callable[[Path, Path], float]:
     """A measure: the plain loop's seconds over those of a sweep of the same trials at one seed, on all cores."""
 
@@ -181,8 +186,17 @@ ROWS = {
     "worker_fashion": Row(
         "worker / its arithmetic, fashion", "ratio", "lower", over_arithmetic("fashion", "fashion_flip"), ("fashion",)
     ),
-    "msa_step": Row("a FLOP of an MSA step / of an Adam step", "ratio", "lower", alone(arithmetic.msa_step)),
-    "selection": Row("a FLOP of a selection by Ĵ / of an Adam step", "ratio", "lower", alone(arithmetic.selection)),
+    "msa_step": Row("an MSA step / its arithmetic, digits", "ratio", "lower", alone(arithmetic.msa_step)),
+    "selection": Row(
+        "a selection by Ĵ / its arithmetic, digits", "ratio", "lower", of_selection("quickstart", "digits_flip")
+    ),
+    "selection_fashion": Row(
+        "a selection by Ĵ / its arithmetic, fashion",
+        "ratio",
+        "lower",
+        of_selection("fashion", "fashion_flip"),
+        ("fashion",),
+    ),
     "driver_memory": Row("resident memory of the driver", "MiB", "lower", memory("driver")),
     "worker_memory": Row("resident memory of a worker, the highest", "MiB", "lower", memory("worker")),
     "short_trials": Row("100 trials of 0.5 s / (sum / cores)", "ratio", "lower", short_trials),

@@ -14,7 +14,7 @@ from lmsa_bench.results import database, overview, run_tags
 from lmsa_bench.results.cursor import Cursor, cursor_of
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.quiet import quiet
-from lmsa_bench.results.runs import BATCH, by_tag, insert, named, show
+from lmsa_bench.results.runs import BATCH, by_tag, insert, named, show, tagged
 from lmsa_bench.results.table import Entry, rows
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "lmsa_bench"
 AT_ONCE = 100  # new runs a transaction
 PAGE = 500  # runs a call, whose answer is bounded
-LIST_FROM = 20  # with so many unknown trials one listing of all runs costs less than a search for each
+LIST_FROM = 20  # from so many runs on, one listing of all costs less than asking for each
 UI = "http://127.0.0.1:5000"  # where ``mlflow ui`` answers
 SUMMARY = "summary"  # in the cursor, among trials' ids
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
@@ -260,8 +260,12 @@ class ResultStore:
 
     def _known(self, trial_ids: Collection[str]) -> "dict[str, Run]":
         """The run of each of these trials that has one."""
-        if len(trial_ids) >= LIST_FROM:
+        client, experiment = self._connected()
+        ids = None if self._database is None else tagged(client, experiment, run_tags.KEY, list(trial_ids))
+        if len(trial_ids if ids is None else ids) >= LIST_FROM:
             found = list(self._runs())
+        elif ids is not None:
+            found = list(map(client.get_run, ids))
         else:
             found = [run for trial in trial_ids for run in self._runs(f"tags.`{run_tags.KEY}` = '{trial}'")]
         return {trial: runs[0] for trial, runs in by_tag(found, run_tags.KEY).items()}

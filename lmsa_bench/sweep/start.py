@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**6),  # Tune's own state is disposable: it is written at the end alone
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: see tuning.stoppable
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

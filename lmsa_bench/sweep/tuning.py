@@ -102,6 +102,8 @@ class Ended(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
+        trial.run_metadata.metric_analysis.clear()  # 22 KiB that nobody reads
+        trial.run_metadata.metric_n_steps.clear()
         ended, last = Job.from_config(trial.config).trial, trial.last_result
         self.progress.add(ended, seconds=last["seconds"], accuracy=last["val_accuracy"], failure=last["failure"])
 

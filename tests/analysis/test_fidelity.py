@@ -191,7 +191,7 @@ def test_pairs_are_judged_beside_layers(made):
     assert document["gains"]["noise"]["mean"] == pytest.approx(0.075)
     assert section.document["best_layers"] == {"noise": {"1": 1, "2": 1}}
     text = "\n".join(section.lines)
-    assert "The best 2 layers are before the best single layer by so many points: all tasks 7.5, noise 7.5" in text
+    assert "Points of test accuracy of the best 2 layers above the best single layer: all tasks 7.5, noise 7.5" in text
     assert "[1+2: 2/2]" in text and "best 2 layers   [0+2|1+2: 1/2]" in text
 
 
