@@ -10,13 +10,38 @@ from typing import Literal
 
 from lmsa_bench import local
 from lmsa_bench.bench import arithmetic
-from lmsa_bench.bench.sweeps import command, cpu_ms, each_more, forget, memory, resident_kib, short_trials, swept
+from lmsa_bench.bench.sweeps import (
+    command,
+    cpu_ms,
+    each_more,
+    forget,
+    linear,
+    memory,
+    of_trials,
+    resident_kib,
+    short_trials,
+    swept,
+)
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
+from lmsa_bench.sources import SourceModel
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
+from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical
+
+GROWING = """
+suite: growing
+tasks: [digits_noise]
+seeds: {seeds}
+epochs: 10
+sources: one
+task_options: {{digits_noise: {{strengths: ["0.5/{labels}"]}}}}
+rows:
+  full: {{grid: {{lr: {rates}}}}}
+  lmsa: {{grid: {{lr: {rates}}}}}
+"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +130,26 @@ def one_after_the_other(trials: Sequence[Trial], data: Path, free: Path) -> list
     with local.ready() as device:
         local.run_all(trials, local.Place(Journal(free / "local", make=True), data, device), ended)
     return seconds
+
+
+def of_suite(what: Literal["seeds", "labels", "rates"]) -> Callable[[int, Path, Path], float]:
+    """The CPU seconds, in this process, of trials with so many seeds, labels of a class, or learning rates."""
+
+    def measure(count: int, data: Path, free: Path) -> float:
+        suite = {"seeds": 1, "labels": 20, "rates": 1} | {what: count}
+        rates = [round(1e-3 * 1.1**i, 6) for i in range(suite["rates"])]
+        (free / "growing.yaml").write_text(GROWING.format(**suite | {"rates": rates}))
+        trials = load(str(free / "growing.yaml")).trials
+        with local.ready() as device:
+            for trial in trials[:1]:  # its source model, and what is done once in a process, are no part of it
+                SourceModel(task_of(trial), data, trial.seed).ensure(device)
+                one_after_the_other(trials[:1], data, free / "first")
+        forget(data)
+        started = time.process_time()
+        one_after_the_other(trials, data, free / str(count))
+        return time.process_time() - started
+
+    return measure
 
 
 def last_layer(data: Path, free: Path) -> float:
@@ -208,4 +253,10 @@ ROWS = {
     "publish": over(publishing, 12, "publishing to SQLite,"),
     "driver_cpu": Row("CPU of the driver for a trial that does nothing", "ms", "lower", each_more(cpu_ms)),
     "driver_growth": Row("memory of the driver for a trial that does nothing", "KiB", "lower", each_more(resident_kib)),
+    "linear_seeds": Row("each more seed, 4 to 8 / 2 to 4", "ratio", "lower", linear(of_suite("seeds"), 2)),
+    "linear_grid": Row("each more rate, 4 to 8 / 2 to 4", "ratio", "lower", linear(of_suite("rates"), 2)),
+    "linear_images": Row("each more image, 100 to 200 / 50 to 100", "ratio", "lower", linear(of_suite("labels"), 5)),
+    "linear_trials": Row(
+        "the driver, each more trial, 1,000 to 2,000 / 500 to 1,000", "ratio", "lower", linear(of_trials(cpu_ms), 500)
+    ),
 }

@@ -114,24 +114,37 @@ def short_trials(data: Path, free: Path) -> float:
     return (ends[-1] - ends[0]) / (0.5 * (len(ends) - 1) / (os.cpu_count() or 1))
 
 
-def each_more(of: Callable[[psutil.Process], float]) -> Callable[[Path, Path], float]:
-    """A measure: by how much a number of a sweep's driver grows with each trial more that does nothing."""
+def linear(of: Callable[[int, Path, Path], float], least: int) -> Callable[[Path, Path], float]:
+    """A measure: what each more costs between twice and four times the least size, over that between it and twice."""
 
     def measure(data: Path, free: Path) -> float:
-        found = []
-        for trials in FEW, MANY:
-            highest = 0.0
-
-            def look(driver: psutil.Process) -> None:
-                nonlocal highest
-                highest = max(highest, of(driver))
-
-            swept(sleeping(free, trials, 0), data, free, look=look)
-            shutil.rmtree(free / "results")
-            found.append(highest)
-        return (found[1] - found[0]) / (MANY - FEW)
+        least_cost, twice, four_times = (of(least * by, data, free) for by in (1, 2, 4))
+        return (four_times - twice) / (2 * (twice - least_cost))
 
     return measure
+
+
+def of_trials(of: Callable[[psutil.Process], float]) -> Callable[[int, Path, Path], float]:
+    """The highest value of a number of the driver, in a sweep of so many trials that do nothing."""
+
+    def measure(trials: int, data: Path, free: Path) -> float:
+        highest = 0.0
+
+        def look(driver: psutil.Process) -> None:
+            nonlocal highest
+            highest = max(highest, of(driver))
+
+        swept(sleeping(free, trials, 0), data, free, look=look)
+        shutil.rmtree(free / "results")
+        return highest
+
+    return measure
+
+
+def each_more(of: Callable[[psutil.Process], float]) -> Callable[[Path, Path], float]:
+    """A measure: by how much a number of a sweep's driver grows with each trial more that does nothing."""
+    at = of_trials(of)
+    return lambda data, free: (at(MANY, data, free) - at(FEW, data, free)) / (MANY - FEW)
 
 
 def cpu_ms(process: psutil.Process) -> float:
