@@ -58,6 +58,9 @@ def test_a_built_in_row_that_the_model_cannot_have_is_one_line(tmp_path):
     for row, message in {
         "lisa: {grid: {lr: 1e-2, gamma: 9}}": "rows.lisa: lisa: gamma 9: the model has 2 middle layers",
         "single_layer: {grid: {lr: 1e-2, n: [0, 4]}}": "rows.single_layer: single_layer: layer 4: the model has layers",
+        "given_layers: {grid: {lr: 1e-2, layers: [0+1, 1+4]}}": "rows.given_layers: given_layers: layer 4: the model",
+        "given_layers: {grid: {lr: 1e-2, layers: last}}": "layers 'last': give different numbers joined by",
+        "given_layers: {grid: {lr: 1e-2, layers: 1+1}}": "layers '1\\+1': give different numbers joined by",
     }.items():
         suite.write_text(f"{head}  {row}\n")
         with pytest.raises(UserError, match=message):
