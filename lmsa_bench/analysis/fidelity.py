@@ -197,10 +197,8 @@ def _lines(found: Fidelity, size: int) -> list[str]:
     ]
     if size > 1 and OVERALL in found.gains:
         gained = ", ".join(f"{task} {_shown(found.gains[task], 100, 1)}" for task in (OVERALL, *found.tasks))
-        lines += [
-            *wrap(f"Points of test accuracy of the best {which} above the best single layer: {gained}", WIDTH),
-            "",
-        ]
+        told = f"Points of test accuracy of the best {which} above the best single layer: {gained}"
+        lines += [*wrap(told, WIDTH), ""]
     header = ["criterion", "regret (points)", "top-1 hit (%)", "same layer (%)", "Spearman accuracy"]
     header += ["Spearman loss", "regret (nats)"]
     header += ["cost (epochs)"] * bool(found.costs)
