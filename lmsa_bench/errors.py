@@ -1,13 +1,15 @@
 """Errors for users, in one line: what was wrong, where, and what would be right."""
 
 import errno
+import gc
 import os
 import re
 import signal
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -114,6 +116,17 @@ def exit_status(main: Callable[[], int]) -> int:
         return 130
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around imports: what they bring stays, and to look through it for garbage takes a tenth of a small sweep."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 def imported(command: str) -> Any:
     """A command's module; Ctrl-C meanwhile ends the process at once, since libraries break where it meets an import."""
 
@@ -123,7 +136,8 @@ def imported(command: str) -> Any:
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        return import_module(command)
+        with importing():
+            return import_module(command)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -131,5 +145,8 @@ def imported(command: str) -> Any:
 def run_command(room: str, arguments: Sequence[str]) -> int:
     """Runs a room's command; its arguments are looked at first, since what else it imports takes seconds."""
     import_module(f"lmsa_bench.{room}.arguments").parser().parse_args(arguments)
-    status: int = imported(f"lmsa_bench.{room}.command").main(arguments)
+    try:
+        status: int = imported(f"lmsa_bench.{room}.command").main(arguments)
+    finally:
+        gc.freeze()  # else the process looks through all that it still has before it ends
     return status

@@ -1,5 +1,6 @@
 """Errors and stored text on their way to a terminal."""
 
+import gc
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +9,7 @@ import pytest
 from hand_made import entry, suite_of, write
 
 from lmsa_bench.analysis.build import report
-from lmsa_bench.errors import INTERRUPTED, LONGEST, UserError, exit_status, in_one_line, one_line
+from lmsa_bench.errors import INTERRUPTED, LONGEST, UserError, exit_status, importing, in_one_line, one_line
 from lmsa_bench.report.tables import render
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.trial.spec import canonical
@@ -59,3 +60,10 @@ def test_ctrl_c_while_a_command_is_imported_is_one_line(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (130, f"{INTERRUPTED}\n")
+
+
+def test_garbage_is_looked_for_again_after_an_import_that_fails():
+    with pytest.raises(ImportError), importing():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()

@@ -4,7 +4,7 @@ import importlib
 import shlex
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +16,12 @@ from lmsa_bench.analysis.endings import failures
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.sequential import Look, Standing, looks
 from lmsa_bench.atomic import drop_scratch
-from lmsa_bench.errors import UserError, one_line
+from lmsa_bench.errors import UserError, importing, one_line
 from lmsa_bench.local import Failure, Place
 from lmsa_bench.report import figures, tables
 from lmsa_bench.report.write import write
 from lmsa_bench.results.journal import Journal, opened
+from lmsa_bench.results.quiet import quiet
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
@@ -34,6 +35,8 @@ from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial, TrialResult, Value
 
 OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
+# For MLflow and figures, imported while Ray's processes start.
+LATER = ("mlflow.store.tracking.sqlalchemy_store", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
 
@@ -59,6 +62,15 @@ def run_local(suite: Suite, pending: Sequence[Trial], place: Place, progress: Pr
         local.run_all(pending, here, ended)
 
 
+def import_ahead(tuned: threading.Event) -> None:
+    """Imports what runs trials, then tells of it, and then what comes later; what fails is told where it is used."""
+    with importing(), quiet():
+        for name in ("lmsa_bench.sweep.tuning", *LATER):
+            with suppress(Exception):
+                importlib.import_module(name)
+            tuned.set()
+
+
 def run_on_ray(
     suite: Suite,
     pending: Sequence[Trial],
@@ -80,10 +92,10 @@ def run_on_ray(
     from lmsa_bench.sweep.job import Job, Orders
 
     journal = place.journal
-    imports = threading.Thread(target=importlib.import_module, args=("lmsa_bench.sweep.tuning",))
-    imports.start()  # while Ray's processes start
+    tuned = threading.Event()
+    threading.Thread(target=import_ahead, args=(tuned,)).start()  # while Ray's processes start
     alone = last.enter_context(connected(cluster.address, cluster.cpus))
-    imports.join()
+    tuned.wait()
     from lmsa_bench.sweep import nodes, tuning, workers
 
     at_once = nodes.slots(suite.cpus, suite.gpus)
