@@ -32,7 +32,7 @@ from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.until import Grow, Steps
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import Trial, TrialResult, Value
+from lmsa_bench.trial.spec import Trial, TrialResult
 
 OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
 # For MLflow and figures, imported while Ray's processes start.
@@ -80,9 +80,9 @@ def run_on_ray(
     progress: Progress,
     last: ExitStack,
 ) -> bool:
-    """Trains the source models and runs these trials; those that cannot be run end as failed, with the reason.
+    """Runs these trials; those that cannot be run end as failed, with the reason.
 
-    What ``grow`` adds meanwhile, of the same source models, runs on the same workers. Returns False if interrupted.
+    What ``grow`` adds meanwhile, of the same tasks, runs on the same workers. Returns False if interrupted.
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
@@ -96,7 +96,7 @@ def run_on_ray(
     threading.Thread(target=import_ahead, args=(tuned,)).start()  # while Ray's processes start
     alone = last.enter_context(connected(cluster.address, cluster.cpus))
     tuned.wait()
-    from lmsa_bench.sweep import nodes, tuning, workers
+    from lmsa_bench.sweep import nodes, tuning
 
     at_once = nodes.slots(suite.cpus, suite.gpus)
     nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": place.data})
@@ -106,27 +106,19 @@ def run_on_ray(
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
-    facts, jobs, lines = workers.sources(pending, orders, progress.now), list[Job](), dict[str, None]()
-    provenance_at = dict[tuple[str, int], dict[str, Value]]()
-    for trial in pending:
-        own = facts[trial.id]
-        if isinstance(own, Failure):
-            lines[f"{trial.task}: {own.reason}"] = None
-            local.fail(trial, place, own)
-            journal.push(trial.id)
-            progress.add(trial, failure=own.reason)
-        else:
-            lines[own.judgement(task_of(trial))] = None
-            provenance_at[trial.setting, trial.seed] = known = {**place.provenance, **own.provenance()}
-            jobs.append(Job(trial, known, orders))
-    print("\n".join([*lines, f"{len(jobs)} trials, {at_once or 1} at a time"]), flush=True)
+    facts = {trial.setting: dict(place.provenance) for trial in pending}
+    if journal.storage is not None:  # each node has data of its own, which must be the same
+        for trial in {trial.setting: trial for trial in pending}.values():
+            facts[trial.setting]["data"] = task_of(trial).fingerprint(place.data)
+    print(f"{len(pending)} trials, {at_once or 1} at a time", flush=True)
     progress.now(f"{at_once or 1} at a time")
 
     def more() -> list[Job]:
-        grown = grow(lambda trial: (trial.setting, trial.seed) in provenance_at)
+        grown = grow(lambda trial: trial.setting in facts)
         progress.expect(*grown)
-        return [Job(trial, provenance_at[trial.setting, trial.seed], orders) for trial in grown.trials]
+        return [Job(trial, facts[trial.setting], orders) for trial in grown.trials]
 
+    jobs = [Job(trial, facts[trial.setting], orders) for trial in pending]
     return tuning.fit(jobs, journal, cluster.asha, progress, more)
 
 

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,26 @@ def starting(sweep: str, trial: str = "") -> str:
     return f"{sweep}.starting/{trial}"
 
 
+def making(sweep: str, trial: str = "") -> str:
+    """The same of the worker that may be making this trial's source model."""
+    return f"{sweep}.making/{trial}"
+
+
+def unmade(sweep: str, source: Hashable) -> str:
+    """Where a sweep keeps why this source model cannot be made."""
+    return f"{sweep}.unmade/{source}"
+
+
+def tell(name: str, text: str) -> None:
+    """Leaves a text for all processes of the cluster, until ``forget``."""
+    _internal_kv_put(name, text.encode(), namespace=NAMESPACE)
+
+
+def told(name: str) -> str:
+    """The text under that name, "" where there is none."""
+    return (_internal_kv_get(name, namespace=NAMESPACE) or b"").decode()
+
+
 def wait_for_peers(sweep: str, peers: int, cpus: float, gpus: float, own: str) -> None:
     """Returns when so many workers of this sweep have started, or all that the nodes hold, or after START_SECONDS.
 
@@ -67,13 +87,7 @@ def wait_for_peers(sweep: str, peers: int, cpus: float, gpus: float, own: str) -
 
 def beat(worker: str, done: int = 0) -> None:
     """A sign of life of this process, which also says how it can be ended, and how many epochs it has done."""
-    pulse = f"{ray.get_runtime_context().get_node_id()} {os.getpid()} {time.monotonic()} {done}"
-    _internal_kv_put(worker, pulse.encode(), namespace=NAMESPACE)
-
-
-def pulse(worker: str) -> str:
-    """A worker's last sign of life, "" where there was none."""
-    return (_internal_kv_get(worker, namespace=NAMESPACE) or b"").decode()
+    tell(worker, f"{ray.get_runtime_context().get_node_id()} {os.getpid()} {time.monotonic()} {done}")
 
 
 def epochs(pulse: str) -> int:
@@ -84,7 +98,7 @@ def epochs(pulse: str) -> int:
 def pulses(start: str) -> dict[str, str]:
     """The last sign of life of each worker whose name starts so, by the rest of its name."""
     names = [key.decode() for key in _internal_kv_list(start, namespace=NAMESPACE)]
-    return {name.removeprefix(start): pulse(name) for name in names}
+    return {name.removeprefix(start): told(name) for name in names}
 
 
 def end(worker: str) -> None:
@@ -97,13 +111,13 @@ def end(worker: str) -> None:
             if "ray::" in " ".join(process.cmdline()):  # else it has ended, and the number is another's now
                 process.kill()
 
-    if last := pulse(worker):
+    if last := told(worker):
         node, pid, *_ = last.split()
         kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(int(pid))
 
 
 def forget(worker: str) -> None:
-    """Drops the signs of life of a worker, or of all of a sweep."""
+    """Drops what was told under this name, and under all that begin with it: those of a worker, or of a sweep."""
     _internal_kv_del(worker, del_by_prefix=True, namespace=NAMESPACE)
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,13 @@ from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
 from lmsa_bench.local import Failure, Place, fail
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.sources import SourceModel
 from lmsa_bench.sweep import nodes
 from lmsa_bench.sweep.job import Job, Orders
 from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
+from lmsa_bench.trial.names import task_of
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
 ASK_SECONDS = 10.0  # between two looks at what results have added, while others wait
@@ -65,7 +67,8 @@ class Ended(tune.Callback):
     """Reports the progress of every trial that ends, counts the failed tries of the others, and ends silent workers."""
 
     def __init__(self, progress: Progress, timeout: float) -> None:
-        self.progress = progress
+        self.progress, self.doing = progress, progress.doing
+        self.sources = {""}  # what was said of them
         self.watch, self.looked = Watch(timeout), time.monotonic()
         self.results: Counter[str] = Counter()  # by Tune's id of a trial
         self.silent: dict[str, str] = {}  # by Tune's id, what is said of a worker that had to be ended
@@ -78,14 +81,19 @@ class Ended(tune.Callback):
         if time.monotonic() - self.looked < LOOK_SECONDS:
             return
         self.looked = time.monotonic()
-        if not trials or math.isinf(self.watch.limit):
+        if not trials:
             return
         orders = Job.from_config(trials[0].config).orders
         running = {trial.trial_id: trial for trial in trials if trial.status == "RUNNING"}
+        making = {name: pulse for name, pulse in nodes.pulses(nodes.making(orders.scratch)).items() if name in running}
+        epoch = max(map(nodes.epochs, making.values()), default=0)
+        self.progress.now(f"{self.doing}, a source model at epoch {epoch}" if epoch else self.doing)
+        if math.isinf(self.watch.limit):
+            return
         waiting = {trial.trial_id for trial in trials if trial.status == "PENDING"}  # those that start as well
         starting = nodes.pulses(nodes.starting(orders.scratch))
         pulses: dict[str, object] = {name: starting[name] for name in waiting & starting.keys()}
-        pulses |= {name: (trial.num_failures, self.results[name]) for name, trial in running.items()}
+        pulses |= {name: (one.num_failures, self.results[name], making.get(name)) for name, one in running.items()}
         for name in self.watch.silent(pulses):
             if name in running:
                 self.silent[name] = f"no epoch within {orders.timeout:g} s, and its worker did not end by itself"
@@ -105,6 +113,9 @@ class Ended(tune.Callback):
         trial.run_metadata.metric_analysis.clear()  # 22 KiB that nobody reads
         trial.run_metadata.metric_n_steps.clear()
         ended, last = Job.from_config(trial.config).trial, trial.last_result
+        if (line := last["source"]) not in self.sources:
+            self.sources.add(line)
+            print(line, flush=True)
         self.progress.add(ended, seconds=last["seconds"], accuracy=last["val_accuracy"], failure=last["failure"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -120,28 +131,66 @@ class Ended(tune.Callback):
 
 
 class Queue(Searcher):
-    """Hands out jobs in order, and then those that results have added meanwhile."""
+    """Hands out jobs in order, and then those that results have added meanwhile.
+
+    The first trial of a source model makes it where it is missing, and the others come later if there is other work.
+    """
 
     def __init__(self, jobs: Sequence[Job], more: Callable[[], list[Job]], orders: Orders) -> None:
         super().__init__()
         self.waiting, self.more, self.orders = deque(jobs), more, orders
         self.out = list[Job]()
+        self.making = dict[str, Hashable]()  # by Tune's id of a trial, the source model that it may be making
+        self.made = set[Hashable]()
+        self.lethal = set[Hashable]()  # source models whose making ended the worker
         self.ended = self.asked = 0
         self.looked = time.monotonic()
+        self._sources = dict[tuple[str, int], Hashable]()
+
+    def source(self, job: Job) -> Hashable:
+        """Equal for trials that start from the same source model."""
+        trial = job.trial
+        if (key := (trial.setting, trial.seed)) not in self._sources:
+            self._sources[key] = SourceModel(task_of(trial), Path(self.orders.data), trial.seed).group
+        return self._sources[key]
 
     def suggest(self, trial_id: str) -> Any:
         """See Searcher."""
         if self.asked < self.ended and not (self.waiting and time.monotonic() - self.looked < ASK_SECONDS):
             self.asked, self.looked = self.ended, time.monotonic()
             self.waiting.extend(self.more())
-        if self.waiting:
-            self.out.append(self.waiting.popleft())
-            return replace(self.out[-1], orders=self.orders).to_config()
-        return None if self.ended < len(self.out) else Searcher.FINISHED
+        if (job := self._next()) is None:
+            return None if self.ended < len(self.out) else Searcher.FINISHED
+        self.waiting.remove(job)
+        self.out.append(job)
+        if (source := self.source(job)) not in self.made:
+            self.making[trial_id] = source
+        return replace(job, orders=self.orders).to_config()
+
+    def _next(self) -> Job | None:
+        """The first job whose source model nobody is making, else one that waits for it; None where none can run."""
+        busy, second = set(self.making.values()), None
+        for job in self.waiting:
+            if (source := self.source(job)) not in self.lethal:
+                if source not in busy:
+                    return job
+                second = second or job
+        return second
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """See Searcher."""
+        if trial_id in self.making:
+            self.made.add(self.making.pop(trial_id))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """See Searcher."""
         self.ended += 1
+        if (source := self.making.pop(trial_id, None)) is None:
+            return
+        if not error:
+            self.made.add(source)
+        elif nodes.told(nodes.making(self.orders.scratch, trial_id)):
+            self.lethal.add(source)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: Tune's own state is disposable."""
@@ -159,13 +208,19 @@ def fit(
     Returns whether all have ended, which they have not where the sweep was interrupted.
     """
     ended = Ended(progress, jobs[0].orders.timeout if jobs else 0)
+
+    def give_up(job: Job, reason: str) -> None:
+        fail(job.trial, Place(journal, Path(job.orders.data), provenance=job.facts), Failure(reason))
+        journal.push(job.trial.id)
+        progress.add(job.trial, failure=reason)
+
     while jobs:
         ended.died, ended.count = {}, 0
-        jobs = _fit(jobs, journal, asha, ended, more)
-        if ended.count < len(jobs):
+        queue = _fit(jobs, journal, asha, ended, more)
+        if ended.count < len(queue.out) or not all(queue.source(job) in queue.lethal for job in queue.waiting):
             return False
-        finished, again = journal.finished(), []
-        for job in jobs:
+        finished, again, lethal = journal.finished(), list[Job](), dict[Hashable, str]()
+        for job in queue.out:
             trial = job.trial
             if trial.id not in ended.died or trial.id in finished:
                 continue
@@ -175,16 +230,19 @@ def fit(
                 continue
             hung = why_it_hung(journal.trials / trial.id / HANG, job.orders.timeout)
             reason = f"after {ended.tries[trial.id]} tries: {hung or ended.died[trial.id]}"
-            fail(trial, Place(journal, Path(job.orders.data), provenance=job.facts), Failure(reason))
-            journal.push(trial.id)
-            progress.add(trial, failure=reason)
+            if (source := queue.source(job)) in queue.lethal:
+                lethal[source] = reason = f"source model: {reason}"
+            give_up(job, reason)
+        for job in queue.waiting:
+            if (source := queue.source(job)) in lethal:
+                give_up(job, lethal[source])
+            else:
+                again.append(job)
         jobs = again
     return True
 
 
-def _fit(
-    jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended, more: Callable[[], list[Job]]
-) -> Sequence[Job]:
+def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended, more: Callable[[], list[Job]]) -> Queue:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it prints tracebacks about its own state
     at_once = max(1, nodes.slots(jobs[0].orders.cpus, jobs[0].orders.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
@@ -195,7 +253,7 @@ def _fit(
             _tune(queue, scratch, asha, ended)
         finally:
             nodes.forget(str(scratch))
-    return [*queue.out, *queue.waiting]
+    return queue
 
 
 def _tune(queue: Queue, scratch: Path, asha: bool, ended: Ended) -> None:

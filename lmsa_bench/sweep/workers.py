@@ -1,12 +1,11 @@
-"""What runs on Ray's workers: source models and trials."""
+"""What runs on Ray's workers: trials, and the source models that they start from."""
 
 import errno
 import faulthandler
 import itertools
+import json
 import time
-import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,12 +23,11 @@ from lmsa_bench.results.journal import Journal
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
 from lmsa_bench.sweep import nodes
-from lmsa_bench.sweep.job import Job, Orders
-from lmsa_bench.sweep.watch import Watch
+from lmsa_bench.sweep.job import Job
 from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
+from lmsa_bench.trial.spec import EpochRecord, TrialResult
 
-RETRIES = 2  # of a trial or source model whose worker or node dies, each from its last epoch
+RETRIES = 2  # of a trial whose worker or node dies, from its last epoch, or that of its source model
 HANG = "hang.txt"  # in a trial's folder: where its threads were when its worker was considered hung
 STEP_SECONDS = 1.0  # epochs shorter than this are reported to Ray together: a report costs milliseconds
 # What another try, or another worker, may not meet again; all else is the same however often it is tried.
@@ -67,11 +65,21 @@ def why_it_hung(dump: Path, seconds: float) -> str | None:
     return f"no epoch within {seconds:g} s; its threads were at {dump}" if hung else None
 
 
+class Unmade(Exception):
+    """A source model could not be made, here or by another worker of the sweep, and why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
 class TrialTrainable(tune.Trainable):
     """One trial in a Ray actor, which is used again for the next: the trial's own folder is its whole state."""
 
     job: Job
     place: Place
+    known: dict[str, SourceFacts]  # of the source models that this process has met
+    judgement = ""  # of the trial's source model
     steps: Iterator[EpochRecord | TrialResult] | None = None
     started = 0.0  # when its source model was there
     lock: FileLock | None = None  # of the trial's folder, while it runs here
@@ -80,7 +88,7 @@ class TrialTrainable(tune.Trainable):
         """See tune.Trainable."""
         orders = Job.from_config(config).orders
         nodes.beat(own := nodes.starting(orders.scratch, self.trial_id))
-        self.device = set_up(orders.plugins, orders.cpus, orders.gpus)
+        self.device, self.known = set_up(orders.plugins, orders.cpus, orders.gpus), {}
         # A node that joined the cluster after the driver had checked them all.
         if not orders.storage and not Path(orders.scratch).is_dir():
             raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
@@ -118,9 +126,11 @@ class TrialTrainable(tune.Trainable):
             before = journal.result(trial.id)
             if before is not None and before.status != "failed":  # another sweep's, or a dead worker's
                 return self._end(before)
-        with watchdog(folder / HANG, self.job.orders.timeout):
+        with watchdog(folder / HANG, self.job.orders.timeout) as restart:
             try:
-                came = self._go_on()
+                came = self._go_on(restart)
+            except Unmade as error:
+                came = fail(trial, self.place, error.failure)
             except Exception as error:
                 if passes(error):
                     raise
@@ -130,12 +140,13 @@ class TrialTrainable(tune.Trainable):
             return self._end(came)
         return {"val_accuracy": came.val_accuracy, "epoch": came.epoch, "done": False}
 
-    def _go_on(self) -> EpochRecord | TrialResult:
+    def _go_on(self, restart: Callable[[], None]) -> EpochRecord | TrialResult:
         """How the trial ended, or the record of its last epoch within a second."""
         if self.steps is None:
-            source = self._source()
-            self.started = time.monotonic()
-            self.steps = run(self.job.trial, self.place, source)
+            source, facts = self._source(restart)
+            self.judgement, self.started = facts.judgement(source.task), time.monotonic()
+            self.steps = run(self.job.trial, self.place.knowing(facts.provenance()), source)
+            restart()
         started = time.monotonic()
         for came in self.steps:
             waits = self.job.orders.report_each_epoch or time.monotonic() - started > STEP_SECONDS
@@ -143,29 +154,64 @@ class TrialTrainable(tune.Trainable):
                 return came
         raise RuntimeError("a trial ends with its result")
 
-    def _source(self) -> SourceModel:
-        """The trial's source model, on this node."""
-        data, trial = self.place.data, self.job.trial
+    def _source(self, restart: Callable[[], None]) -> tuple[SourceModel, SourceFacts]:
+        """The trial's source model, on this node, made where it is missing; raises Unmade where it cannot be.
+
+        ``restart`` is called after each epoch of its training, and while another worker makes it.
+        """
+        data, trial, orders = self.place.data, self.job.trial, self.job.orders
         source = SourceModel(task_of(trial), data, trial.seed, self.place.journal.storage)
         if source.storage is not None:
             prepare(source.task, data)
             if source.task.fingerprint(data) != self.job.facts["data"]:
                 raise UserError(f"node {ray.util.get_node_ip_address()} has other data in {data} than the driver")
             source.pull()
-        return source
+        if (key := f"{trial.setting} {source.group}") not in self.known:
+            unmade, own, epochs = nodes.unmade(orders.scratch, source.group), self._making, itertools.count()
+
+            def alive() -> None:
+                restart()
+                nodes.beat(own, next(epochs))
+                if told := nodes.told(unmade):
+                    raise Unmade(Failure(*json.loads(told)))
+
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # whatever a trial takes, since its numbers depend on them
+            try:
+                alive()
+                self.known[key] = source.ensure(self.device, alive)
+            except Unmade:
+                raise
+            except Exception as error:
+                if passes(error):
+                    raise  # and leave the sign of life, which tells where the worker was
+                failure = why(error)
+                failure = Failure(f"source model: {failure.reason}", failure.traceback)
+                nodes.tell(unmade, json.dumps(failure))
+                raise Unmade(failure) from error
+            finally:
+                torch.set_num_threads(threads)
+            nodes.forget(own)
+        return source, self.known[key]
+
+    @property
+    def _making(self) -> str:
+        return nodes.making(self.job.orders.scratch, self.trial_id)
 
     def _end(self, result: TrialResult) -> dict[str, Any]:
-        self._leave()
-        return {
+        ended = {
             "val_accuracy": result.val_accuracy or 0.0,
             "epoch": self.job.trial.epochs,
             "seconds": time.monotonic() - self.started,
             "failure": result.reason if result.status == "failed" else "",
+            "source": self.judgement,
             "done": True,
         }
+        self._leave()
+        return ended
 
     def _leave(self) -> None:
-        self.steps = None
+        self.steps, self.judgement = None, ""
         if self.lock is not None:
             self.place.journal.unlock(self.job.trial.id, self.lock)
             self.lock = None
@@ -173,87 +219,3 @@ class TrialTrainable(tune.Trainable):
 
 def _storage(uri: str | None) -> Storage | None:
     return Storage(uri, PATIENCE) if uri else None
-
-
-def _known(first: Sequence[Trial], orders: Orders) -> list[SourceFacts] | None:
-    """The facts of these trials' source models where they are all there and whole; a worker costs seconds to start."""
-    if orders.storage is not None:
-        return None
-    try:
-        found = [SourceModel(task_of(one), Path(orders.data), one.seed).facts() for one in first]
-    except UserError:
-        return None  # for a worker to say so
-    return None if None in found else [one for one in found if one is not None]
-
-
-def sources(trials: Iterable[Trial], orders: Orders, now: Callable[[str], None]) -> dict[str, SourceFacts | Failure]:
-    """Makes the trials' source models that are missing, each once; by trial id its facts, or why there is none.
-
-    ``now`` is called with how far it has come.
-    """
-
-    @ray.remote(num_cpus=1, num_gpus=orders.gpus, max_retries=RETRIES, retry_exceptions=True)
-    def make(first: Sequence[Trial], dump: Path) -> list[SourceFacts] | Failure:
-        try:
-            device = set_up(orders.plugins, 1, orders.gpus)
-            data, storage = Path(orders.data), _storage(orders.storage)
-            dump.parent.mkdir(parents=True, exist_ok=True)
-            epochs = itertools.count()
-            with watchdog(dump, orders.timeout) as restart:
-
-                def alive() -> None:
-                    restart()
-                    nodes.beat(dump.name, next(epochs))
-
-                alive()
-                return [SourceModel(task_of(one), data, one.seed, storage).ensure(device, alive) for one in first]
-        except Exception as error:
-            if passes(error):
-                raise
-            # Returned with its file and line, which Ray would lose.
-            failure = why(error)
-            return Failure(f"source model: {failure.reason}", failure.traceback)
-
-    groups = defaultdict[tuple[Any, ...], dict[str, list[Trial]]](lambda: defaultdict(list))
-    for trial in trials:
-        groups[SourceModel(task_of(trial), Path(orders.data), trial.seed).group][trial.setting].append(trial)
-    facts: dict[str, SourceFacts | Failure] = {}
-    started = dict[Any, tuple[dict[str, list[Trial]], Path]]()
-    for alike in groups.values():
-        if (known := _known([same[0] for same in alike.values()], orders)) is not None:
-            facts |= {trial.id: one for same, one in zip(alike.values(), known, strict=True) for trial in same}
-            continue
-        dump = Path(orders.data) / "sources" / f"{uuid.uuid4().hex}.{HANG}"
-        started[make.remote([same[0] for same in alike.values()], dump)] = alike, dump
-    if started:
-        now(f"making {len(started)} source models")
-    for reference in _ended(started, Watch(orders.timeout), now):
-        alike, dump = started[reference]
-        try:
-            found = ray.get(reference)
-        except ray.exceptions.RayError as error:
-            hung = why_it_hung(dump, orders.timeout)
-            found = Failure(f"source model: {hung or f'{type(error).__name__}: {str(error).splitlines()[0]}'}")
-        nodes.forget(dump.name)
-        own: Sequence[SourceFacts | Failure] = found if isinstance(found, list) else [found] * len(alike)
-        for same, one in zip(alike.values(), own, strict=True):
-            facts |= {trial.id: one for trial in same}
-    return facts
-
-
-def _ended(started: Mapping[Any, tuple[object, Path]], watch: Watch, now: Callable[[str], None]) -> Iterator[Any]:
-    """These tasks, each as it ends; the processes of those that give no sign of life are ended.
-
-    ``now`` is called with how many have ended, and the epoch of the one that has come furthest.
-    """
-    waiting = list(started)
-    while waiting:
-        ended, waiting = ray.wait(waiting, timeout=0.5)
-        yield from ended
-        names = [started[reference][1].name for reference in waiting]
-        pulses = {name: last for name in names if (last := nodes.pulse(name))}
-        if pulses:
-            epoch = max(map(nodes.epochs, pulses.values()))
-            now(f"source model {len(started) - len(waiting) + 1} of {len(started)} at epoch {epoch}")
-        for name in watch.silent(pulses):
-            nodes.end(name)
