@@ -168,8 +168,8 @@ class Queue(Searcher):
         return replace(job, orders=self.orders).to_config()
 
     def _next(self) -> Job | None:
-        """The first job whose source model nobody is making, else one that waits for it; None where none can run."""
-        busy, second = set(self.making.values()), None
+        """The first job whose source model is there or nobody makes, else one that waits for it; None: none can run."""
+        busy, second = set(self.making.values()) - self.made, None
         for job in self.waiting:
             if (source := self.source(job)) not in self.lethal:
                 if source not in busy:
