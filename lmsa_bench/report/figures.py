@@ -26,6 +26,11 @@ class Drawing(NamedTuple):
     shows: Literal["nothing", "trials", "every epoch"] = "trials"
 
 
+def import_matplotlib() -> None:
+    """Imports what figures need, which takes a second."""
+    from matplotlib.backends import backend_agg, backend_pdf  # noqa: F401
+
+
 def check(suite: Suite) -> None:
     """Raises UserError at an unknown figure of a suite, or one that lacks what it shows."""
     at = f"{suite.file}: figures"

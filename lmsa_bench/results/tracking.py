@@ -41,6 +41,12 @@ def chosen_uri(given: str | None, results: Path) -> str:
     return given or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
 
 
+def import_mlflow() -> None:
+    """Imports what a store needs, which takes seconds."""
+    with quiet():
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 class ResultStore:
     """An MLflow tracking store; raises UserError for a URI that cannot be one, StoreUnavailable while it is down."""
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,8 +21,8 @@ from lmsa_bench.errors import UserError, importing, one_line
 from lmsa_bench.local import Failure, Place
 from lmsa_bench.report import figures, tables
 from lmsa_bench.report.write import write
+from lmsa_bench.results import tracking
 from lmsa_bench.results.journal import Journal, opened
-from lmsa_bench.results.quiet import quiet
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 from lmsa_bench.suites.load import load
 from lmsa_bench.suites.spec import Suite
@@ -35,8 +36,6 @@ from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial, TrialResult
 
 OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
-# For MLflow and figures, imported while Ray's processes start.
-LATER = ("mlflow.store.tracking.sqlalchemy_store", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
 
 
@@ -64,10 +63,11 @@ def run_local(suite: Suite, pending: Sequence[Trial], place: Place, progress: Pr
 
 def import_ahead(tuned: threading.Event) -> None:
     """Imports what runs trials, then tells of it, and then what comes later; what fails is told where it is used."""
-    with importing(), quiet():
-        for name in ("lmsa_bench.sweep.tuning", *LATER):
+    later = tracking.import_mlflow, figures.import_matplotlib
+    with importing():
+        for step in (partial(importlib.import_module, "lmsa_bench.sweep.tuning"), *later):
             with suppress(Exception):
-                importlib.import_module(name)
+                step()
             tuned.set()
 
 
