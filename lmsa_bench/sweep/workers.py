@@ -145,7 +145,8 @@ class TrialTrainable(tune.Trainable):
         if self.steps is None:
             source, facts = self._source(restart)
             self.judgement, self.started = facts.judgement(source.task), time.monotonic()
-            self.steps = run(self.job.trial, self.place.knowing(facts.provenance()), source)
+            self.place = self.place.knowing(facts.provenance())
+            self.steps = run(self.job.trial, self.place, source)
             restart()
         started = time.monotonic()
         for came in self.steps:
@@ -167,7 +168,8 @@ class TrialTrainable(tune.Trainable):
                 raise UserError(f"node {ray.util.get_node_ip_address()} has other data in {data} than the driver")
             source.pull()
         if (key := f"{trial.setting} {source.group}") not in self.known:
-            unmade, own, epochs = nodes.unmade(orders.scratch, source.group), self._making, itertools.count()
+            own, unmade = nodes.making(orders.scratch, self.trial_id), nodes.unmade(orders.scratch, source.group)
+            epochs = itertools.count()
 
             def alive() -> None:
                 restart()
@@ -193,10 +195,6 @@ class TrialTrainable(tune.Trainable):
                 torch.set_num_threads(threads)
             nodes.forget(own)
         return source, self.known[key]
-
-    @property
-    def _making(self) -> str:
-        return nodes.making(self.job.orders.scratch, self.trial_id)
 
     def _end(self, result: TrialResult) -> dict[str, Any]:
         ended = {
