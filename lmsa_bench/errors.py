@@ -27,6 +27,7 @@ DISK = {  # what a user does about a disk that fails, or a folder that was close
     errno.ESTALE: "mount the folder again",
 }
 LONGEST = 2000  # characters of a message
+RARELY = (50_000, 20, 100)  # new objects, and looks of the lower kind, between two looks for garbage of each generation
 INTERRUPTED = "interrupted: run the same command again to resume"
 
 
@@ -145,6 +146,7 @@ def imported(command: str) -> Any:
 def run_command(room: str, arguments: Sequence[str]) -> int:
     """Runs a room's command; its arguments are looked at first, since what else it imports takes seconds."""
     import_module(f"lmsa_bench.{room}.arguments").parser().parse_args(arguments)
+    gc.set_threshold(*RARELY)  # most of what a command makes stays; trials have Python's own numbers (local.set_up)
     try:
         status: int = imported(f"lmsa_bench.{room}.command").main(arguments)
     finally:

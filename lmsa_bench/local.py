@@ -1,5 +1,6 @@
 """One trial here and now, without Ray: what raises ends in its own traceback, and a breakpoint works."""
 
+import gc
 import json
 import os
 import traceback
@@ -59,6 +60,7 @@ def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
     for plugin in plugins:
         import_plugin(plugin)
     torch.set_num_threads(max(1, int(cpus)))
+    gc.set_threshold(700, 10, 10)  # Python's own: garbage may hold tensors
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
