@@ -70,12 +70,13 @@ def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
 def ready(plugins: Iterable[str] = (), cpus: float = 1, gpus: float = 0) -> Iterator[torch.device]:
     """The same while the block runs, in a process that has other things to do as well."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    only_warns, garbage = torch.is_deterministic_algorithms_warn_only_enabled(), gc.get_threshold()
     try:
         yield set_up(plugins, cpus, gpus)
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict, warn_only=only_warns)
+        gc.set_threshold(*garbage)
 
 
 def ended(suite: Suite, journal: Journal, changed: Changed, offered: str) -> set[str]:
