@@ -119,13 +119,6 @@ class SourceModel:
             self.storage.remove(self._checkpoint_name, self.training_folder / checkpoint.NAME)
         return self._facts(found)
 
-    def facts(self) -> SourceFacts | None:
-        """What is known of the source model where ``ensure`` would have nothing to do, else None; raises UserError."""
-        if not self.path.exists():
-            return None
-        found = read(self.path, torch.device("cpu"))
-        return None if found["accuracy"] is None and self.task.source.holdout is not None else self._facts(found)
-
     def _facts(self, found: Mapping[str, Any]) -> SourceFacts:
         source = self.task.source
         trained_on = source_data(source, self.root) if reads_data(source) else None
