@@ -266,7 +266,10 @@ def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
         if len(tries) == 1:
             journal.folder(lives)
             journal.finish(TrialResult(lives.id, "finished", "", 1, 0.5, 0.7, 0.5, 0.7))
-        return jobs
+        queue = tuning.Queue(jobs, list, orders)
+        while queue.waiting:
+            queue.suggest(str(len(queue.out)))
+        return queue
 
     monkeypatch.setattr(tuning, "_fit", fit_once)
     journal.folder(dies)
@@ -278,5 +281,5 @@ def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
     assert journal.result(lives.id).status == "finished"
     given_up = journal.result(dies.id)
     assert given_up.reason == "after 3 tries: its node is gone" and given_up.provenance["commit"] == "c0ffee"
-    monkeypatch.setattr(tuning, "_fit", lambda jobs, *_: jobs)  # interrupted: none has ended
+    monkeypatch.setattr(tuning, "_fit", lambda *_: tuning.Queue(jobs, list, orders))  # interrupted: none was handed out
     assert not tuning.fit(jobs, journal, False, shown)
