@@ -33,7 +33,7 @@ from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.until import Grow, Steps
 from lmsa_bench.trial import provenance
 from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import Trial, TrialResult
+from lmsa_bench.trial.spec import Trial, TrialResult, Value
 
 OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
@@ -106,10 +106,11 @@ def run_on_ray(
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
-    facts = {trial.setting: dict(place.provenance) for trial in pending}
-    if journal.storage is not None:  # each node has data of its own, which must be the same
-        for trial in {trial.setting: trial for trial in pending}.values():
-            facts[trial.setting]["data"] = task_of(trial).fingerprint(place.data)
+    facts = dict[str, dict[str, Value]]()
+    for setting, trial in {trial.setting: trial for trial in pending}.items():
+        # Without a shared disk each node has data of its own, which must be the same.
+        data: dict[str, Value] = {"data": task_of(trial).fingerprint(place.data)} if journal.storage else {}
+        facts[setting] = {**place.provenance, **data}
     print(f"{len(pending)} trials, {at_once or 1} at a time", flush=True)
     progress.now(f"{at_once or 1} at a time")
 

@@ -51,7 +51,7 @@ def starting(sweep: str, trial: str = "") -> str:
 
 
 def making(sweep: str, trial: str = "") -> str:
-    """The same of the worker that may be making this trial's source model."""
+    """The name of the worker that may be making this trial's source model, or what all such names begin with."""
     return f"{sweep}.making/{trial}"
 
 
