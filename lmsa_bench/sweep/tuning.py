@@ -113,10 +113,11 @@ class Ended(tune.Callback):
         trial.run_metadata.metric_analysis.clear()  # 22 KiB that nobody reads
         trial.run_metadata.metric_n_steps.clear()
         ended, last = Job.from_config(trial.config).trial, trial.last_result
-        if (line := last["source"]) not in self.sources:
+        if (line := last.get("source", "")) not in self.sources:  # ASHA may end a trial at an epoch's result
             self.sources.add(line)
             print(line, flush=True)
-        self.progress.add(ended, seconds=last["seconds"], accuracy=last["val_accuracy"], failure=last["failure"])
+        failure, accuracy = last.get("failure", ""), last["val_accuracy"]
+        self.progress.add(ended, seconds=last.get("seconds"), accuracy=accuracy, failure=failure)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
