@@ -166,8 +166,12 @@ def conclude(
     fresh: bool,
     trouble: str | None,
     standing: Standing | None = None,
+    stopped: bool = False,
 ) -> int:
-    """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is."""
+    """Prints what failed, the table, and what is missing from it or from MLflow; exit status 0 where nothing is.
+
+    With ``stopped``, ASHA has stopped the trials without an end, as it was asked to.
+    """
     journal.refresh()
     ends, needed = {end.trial: end for end in journal.ends()}, suite.needed
     failed = [(t, end) for t in needed if (end := ends.get(t.id)) and end.status == "failed"]
@@ -191,7 +195,10 @@ def conclude(
                 trouble = str(error)
     else:
         print("no trial has finished, so there is no table")
-    if missing:
+    if missing and stopped:
+        print(f"ASHA stopped {missing} of {len(needed)} trials: without --asha the command runs them to their ends")
+        missing = 0
+    elif missing:
         print(f"{missing} of {len(needed)} trials have not ended: run the same command again to resume")
     if missing == len(needed) > 0:
         return 1
@@ -277,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     place = Place(journal, data, provenance=provenance.of_process() | {"config": suite.config})
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
-    ids, found = [trial.id for trial in suite.trials], Steps(suite, planned, journal)
+    ids, found, complete = [trial.id for trial in suite.trials], Steps(suite, planned, journal), True
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
         while some := found.pending():
             tasks = len({trial.task for trial in some})
@@ -286,11 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
             print(f"suite {suite.title}: {told}", flush=True)
             ordered = in_order(some, plan.seconds_seen(journal))
-            if not run(suite, ordered, found.grow, place, cluster, options.plain, last):
+            if not (complete := run(suite, ordered, found.grow, place, cluster, options.plain, last)):
                 break
         if not found.handed:
             print(f"all {len(found.suite.needed)} trials are done: nothing to run", flush=True)
     if options.asha:
-        print("ASHA stopped trials early: this table is not comparable with one of a full grid")
-    command = str(place.provenance["command"])
-    return conclude(found.suite, journal, store, command, bool(found.handed), publisher.trouble, found.standing)
+        print("ASHA stops trials early: this table is not comparable with one of a full grid")
+    command, fresh, stopped = str(place.provenance["command"]), bool(found.handed), options.asha and complete
+    return conclude(found.suite, journal, store, command, fresh, publisher.trouble, found.standing, stopped)

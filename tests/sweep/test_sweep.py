@@ -92,11 +92,22 @@ def test_the_same_command_again_runs_nothing(undisturbed, data):
     assert first.stdout[first.stdout.index("tiny: mean") :] == again.stdout[again.stdout.index("tiny: mean") :]
 
 
+STOPPED = """
+suite: tiny
+tasks: [digits_flip]
+seeds: 1
+sources: one
+epochs: 8
+rows:
+  full: {grid: {lr: [1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6]}}
+"""
+
+
 @pytest.mark.slow
 def test_asha_stops_early_and_says_so_and_a_terminal_shows_what_happens(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(SUITE)
+    (tmp_path / "tiny.yaml").write_text(STOPPED)
     master, slave = pty.openpty()
-    asked = command(tmp_path, tmp_path / "data", "--asha", "--only", "method=full", "--seeds", "1")
+    asked = command(tmp_path, tmp_path / "data", "--asha")
     with subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave, text=True) as process:
         os.close(slave)
         shown = b""
@@ -105,9 +116,11 @@ def test_asha_stops_early_and_says_so_and_a_terminal_shows_what_happens(tmp_path
                 shown += part
         said = process.stdout.read()
     os.close(master)
-    assert process.returncode == 0 and "not comparable" in said
+    assert process.returncode == 0 and "not comparable" in said and "not finished" in said
+    stopped = sum(not (folder / "result.json").exists() for folder in journal(tmp_path).trials.iterdir())
+    assert 0 < stopped < 8 and f"ASHA stopped {stopped} of 8 trials" in said
     assert b"starting Ray" in shown and b"a source model at epoch" in shown
-    assert b"2 of 2 trials" in shown and b"Traceback" not in shown
+    assert b"8 of 8 trials" in shown and b"Traceback" not in shown
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path, data, capsys):
