@@ -37,6 +37,11 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         raise
 
 
+def user_cache() -> Path:
+    """The folder of what this program keeps for a user and can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmsa_bench"
+
+
 def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Replaces a file in one step; see ``replacing``."""
     with replacing(path, durable=durable) as file:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmsa_bench import local
+from lmsa_bench.analysis import codes
 from lmsa_bench.analysis.build import report
-from lmsa_bench.analysis.codes import footnotes
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.data.arguments import DEFAULT_DATA
 from lmsa_bench.errors import UserError
@@ -79,7 +79,7 @@ class Results:
         figures.check(suite)
         suite.refuse_missing_weights()
         table = self.journal.table()
-        return SuiteReport(report(suite, table, footnotes(suite, table)))
+        return SuiteReport(report(suite, table, codes.footnotes(suite, table)))
 
 
 def open_results(results: str | Path = DEFAULT_RESULTS, storage: str | None = None) -> Results:
@@ -115,7 +115,7 @@ def run(
     if isinstance(what, Suite):
         journal.add_suite(suite.name, [trial.id for trial in suite.trials])
     offered = 'changed="rerun" runs them anew, changed="keep" keeps them and says so below the table'
-    finished = local.ended(suite, journal, changed, offered)
+    finished = codes.ended(suite, journal, changed, offered)
     tried = set(finished)
     while True:
         now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to

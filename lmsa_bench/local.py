@@ -13,25 +13,21 @@ from typing import NamedTuple
 
 import torch
 
-from lmsa_bench.analysis import codes
 from lmsa_bench.errors import UserError, in_one_line, one_line
 from lmsa_bench.models.weights import content_of
-from lmsa_bench.results.arguments import Changed
-from lmsa_bench.results.index import End
 from lmsa_bench.results.journal import ERROR, Journal
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
 from lmsa_bench.suites.plugins import import_plugin
-from lmsa_bench.suites.spec import Suite
 from lmsa_bench.tasks import build
 from lmsa_bench.tasks.task import Splits
 from lmsa_bench.trial import checkpoint
-from lmsa_bench.trial.code import code_of_states, hash_of, modules_of
+from lmsa_bench.trial.code import code_of_states, modules_of
 from lmsa_bench.trial.names import method_of, task_of
 from lmsa_bench.trial.provenance import of_machine
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.shared import Shared
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value, canonical
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value, canonical, hash_of
 
 
 @dataclass(frozen=True)
@@ -77,28 +73,6 @@ def ready(plugins: Iterable[str] = (), cpus: float = 1, gpus: float = 0) -> Iter
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict, warn_only=only_warns)
         gc.set_threshold(*garbage)
-
-
-def ended(suite: Suite, journal: Journal, changed: Changed, offered: str) -> set[str]:
-    """The trials of a folder that need no further run; of the suite's, those whose code has changed as is asked.
-
-    They are run anew, or stay, or raise UserError, which ends with what is ``offered``.
-    """
-    ends = journal.ends()
-    found, finished = changed_trials(suite, journal, ends), {end.trial for end in ends if end.lasts}
-    if found is not None and changed == "refuse":
-        raise UserError(f"suite {suite.name}: {found.text}: {offered}")
-    if found is not None and changed == "rerun":
-        for trial_id, code in found.codes.items():
-            journal.forget(trial_id, code)
-        finished.difference_update(found.codes)
-    return finished
-
-
-def changed_trials(suite: Suite, journal: Journal, ends: Iterable[End]) -> codes.Changed | None:
-    """Those of a suite's finished trials that ran on other code than is here, or do not tell on which."""
-    recorded = {end.trial: end.code for end in ends if end.lasts}
-    return codes.changed(suite, recorded, journal.code)
 
 
 def unready(trials: Iterable[Trial], data: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from lmsa_bench.__main__ import COMMANDS
 from lmsa_bench.control import CRITERIA
 from lmsa_bench.methods import METHODS
-from lmsa_bench.suites.load import CONFIGS
+from lmsa_bench.suites.spec import CONFIGS
 from lmsa_bench.tasks.published import DATA_SETS
 
 TOP = Path(__file__).parents[1]

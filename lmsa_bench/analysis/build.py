@@ -75,7 +75,7 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
     facts = origins(of_suite(suite, table))
     shared = {origin.get("source_seed") is None for origin in facts.values()} == {True}
     compared = replications(suite, table, [row for row in suite.rows if row.name in ranked])
-    judged = verdicts(suite, compared, _shifts(suite), shared, standing)  # of one source model where all share it
+    judged = verdicts(suite, compared, shared, standing)  # of one source model where all share it
     counts = [cell.n for cell in found.values() if cell.n]
     beside = " ± half width of the 95 % t interval" * any(n >= FEWEST for n in counts)
     beside += TWO * any(1 < n < FEWEST for n in counts)
@@ -99,19 +99,6 @@ def report(suite: Suite, table: pa.Table, footnotes: Sequence[str] = (), standin
         notes=(*footnotes, *notes(suite, found.values(), facts)),
         histories=histories(replace(suite, trials=suite.needed), table),
     )
-
-
-def _shifts(suite: Suite) -> dict[str, str]:
-    """The kind of each task's shift, "" for a task that is not known here."""
-    from lmsa_bench.trial.names import task_of  # imports torch, which the paper's table does without
-
-    found = {}
-    for trial in {trial.task: trial for trial in suite.trials}.values():
-        try:
-            found[trial.task] = task_of(trial).shift
-        except UserError:
-            found[trial.task] = ""
-    return found
 
 
 def _sections(suite: Suite, measures: Measures | None) -> tuple[Section, ...]:

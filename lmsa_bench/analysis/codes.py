@@ -1,14 +1,18 @@
 """Which finished trials ran on other code than is here, and what differs."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from lmsa_bench.trial.code import hash_of, modules_of
-
-if TYPE_CHECKING:
-    from lmsa_bench.suites.spec import Suite
+from lmsa_bench.analysis.origins import origins
+from lmsa_bench.analysis.selection import of_suite
+from lmsa_bench.errors import UserError
+from lmsa_bench.results.arguments import Changed as Asked
+from lmsa_bench.results.index import End
+from lmsa_bench.results.journal import Journal
+from lmsa_bench.suites.spec import Suite
+from lmsa_bench.trial.spec import Trial, hash_of
 
 MOST_FILES = 5  # named in a message
 
@@ -34,7 +38,7 @@ class Changed(NamedTuple):
 
 
 def changed(
-    suite: "Suite", ended: Mapping[str, str], listing: Callable[[str], Mapping[str, str]] = lambda code: {}
+    suite: Suite, ended: Mapping[str, str], listing: Callable[[str], Mapping[str, str]] = lambda code: {}
 ) -> Changed | None:
     """Those of a suite's trials whose recorded code, by trial id, is not today's; None where there are none.
 
@@ -45,7 +49,7 @@ def changed(
     for trial in suite.trials:
         if trial.id not in ended:
             continue
-        code, modules = ended[trial.id], modules_of(trial)
+        code, modules = ended[trial.id], _modules(suite, trial)
         if code == (now := hash_of(modules)):
             continue
         codes[trial.id] = code
@@ -61,17 +65,44 @@ def changed(
     return Changed(codes, tuple(rows or methods), tuple(sorted(files)))
 
 
-def footnotes(suite: "Suite", table: pa.Table) -> list[str]:
+def footnotes(suite: Suite, table: pa.Table) -> list[str]:
     """What a table says of trials that ran on other code than is here, a line for all; those that tell none are left.
 
     They may be all of a row, so that no cell mixes two codes, and still differ from another row's.
     """
-    from lmsa_bench.analysis.origins import origins
-    from lmsa_bench.analysis.selection import of_suite  # SciPy takes a second, and workers import this module
-
     recorded = {trial: facts.get("trial_code") for trial, facts in origins(of_suite(suite, table)).items()}
     found = changed(suite, {trial: code for trial, code in recorded.items() if code})
     return [] if found is None else [f"{found.who} ran on other code than this version's."]
+
+
+def ended(suite: Suite, journal: Journal, asked: Asked, offered: str) -> set[str]:
+    """The trials of a folder that need no further run; of the suite's, those whose code has changed as is asked.
+
+    They are run anew, or stay, or raise UserError, which ends with what is ``offered``.
+    """
+    ends = journal.ends()
+    found, finished = changed_trials(suite, journal, ends), {end.trial for end in ends if end.lasts}
+    if found is not None and asked == "refuse":
+        raise UserError(f"suite {suite.name}: {found.text}: {offered}")
+    if found is not None and asked == "rerun":
+        for trial_id, code in found.codes.items():
+            journal.forget(trial_id, code)
+        finished.difference_update(found.codes)
+    return finished
+
+
+def changed_trials(suite: Suite, journal: Journal, ends: Iterable[End]) -> Changed | None:
+    """Those of a suite's finished trials that ran on other code than is here, or do not tell on which."""
+    recorded = {end.trial: end.code for end in ends if end.lasts}
+    return changed(suite, recorded, journal.code)
+
+
+def _modules(suite: Suite, trial: Trial) -> Mapping[str, str]:
+    if (known := suite.modules.get(trial.configuration)) is not None:
+        return known
+    from lmsa_bench.trial.code import modules_of  # imports torch, which a suite that is known does without
+
+    return modules_of(trial)
 
 
 def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> set[str]:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -188,17 +188,17 @@ def measure(suite: "Suite", table: pa.Table) -> Measures:
     for row in table.select(COLUMNS).to_pylist():
         epochs[row["trial"]].append(row)
     finished = {trial: rows for trial, rows in epochs.items() if ends[trial].status == "finished"}
-    return Measures(suite, ends, {trial: _measured(trials[trial], rows) for trial, rows in finished.items()})
+    return Measures(
+        suite, ends, {trial: _measured(trials[trial], rows, suite.criteria) for trial, rows in finished.items()}
+    )
 
 
-def _measured(trial: Trial, rows: list[dict[str, Any]]) -> Measured:
-    from lmsa_bench.control import CRITERIA  # imports torch, which no table needs
-
+def _measured(trial: Trial, rows: list[dict[str, Any]], criteria: Sequence[str]) -> Measured:
     rows = sorted(rows, key=lambda row: row["epoch"])
     best = next(row for row in rows if row["epoch"] == row["best_epoch"])
     scores = json.loads(best["scores"] or "{}")
     # The criterion that a hyper-parameter names comes before others that it may have logged.
-    names = [*map(str, trial.hparams.values()), *CRITERIA.names()]
+    names = [*map(str, trial.hparams.values()), *criteria]
     values: list[float] = next((scores[name] for name in names if name in scores), [])
     layers = tuple(best["layers"])
     # A criterion chooses its best layer, so that layer tells whether a small or a large value is good.

@@ -117,7 +117,6 @@ class Verdicts:
 def verdicts(
     suite: "Suite",
     found: Sequence[Replications],
-    shifts: dict[str, str],
     one_source: bool,
     standing: Standing | None = None,
 ) -> Verdicts:
@@ -134,8 +133,7 @@ def verdicts(
     if standing is not None:
         judged = [standing.as_decided(one, judgement) for one, judgement in zip(found, judged, strict=True)]
     tasks = tuple(
-        _task(one, gap, judgement, lent, level, suite, shifts.get(one.task, ""))
-        for one, gap, judgement in zip(found, gaps, judged, strict=True)
+        _task(one, gap, judgement, lent, level, suite) for one, gap, judgement in zip(found, gaps, judged, strict=True)
     )
     whole = overall.complete(found)
     rows, values = overall.compared(found), [one for _, one in whole]
@@ -165,7 +163,7 @@ def of_means(means: dict[str, Sequence[float]], margin: float) -> Verdicts:
 
 
 def _task(
-    found: Replications, gaps: Differences, judged: Judged, lent: Prior, level: Level, suite: "Suite", shift: str
+    found: Replications, gaps: Differences, judged: Judged, lent: Prior, level: Level, suite: "Suite"
 ) -> TaskVerdict:
     made = []
     for k, (i, j) in enumerate(zip(*np.triu_indices(len(found.rows), 1), strict=True)):
@@ -186,7 +184,7 @@ def _task(
     beaten = {one.second for one in made if one.verdict == "better"}
     return TaskVerdict(
         found.task,
-        shift,
+        suite.facts[found.task].shift if found.task in suite.facts else "",
         len(found.seeds),
         tuple(found.rows[i] for i in order),
         tuple(float(found.means[i]) for i in order),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from lmsa_bench.analysis import codes
 from lmsa_bench.analysis.build import PAPER_TASKS, paper, report
 from lmsa_bench.errors import UserError
 from lmsa_bench.report import figures
@@ -14,6 +15,7 @@ from lmsa_bench.report.tables import render
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.table import SCHEMA
 from lmsa_bench.results.tracking import ResultStore
+from lmsa_bench.suites import known
 from lmsa_bench.suites.spec import Suite
 
 
@@ -25,15 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.paper:
         found = paper()
     else:
-        from lmsa_bench.analysis.codes import footnotes  # imports torch, which the paper's table does not need
-        from lmsa_bench.suites.load import load
-
-        suite = load(options.suite, options.seeds)
+        suite = known.load(options.suite, options.seeds)
         figures.check(suite)
         suite.refuse_missing_weights()
         table, damaged = _table(options.results, options.tracking_uri, suite)
         lost = [f"Left out: {damaged[trial.id]}." for trial in suite.trials if trial.id in damaged]
-        found = report(suite, table, [*footnotes(suite, table), *lost])
+        found = report(suite, table, [*codes.footnotes(suite, table), *lost])
     text = render(found, options.format)
     if options.format == "table" and not options.paper and set(PAPER_TASKS) & set(found.tasks):
         text += b"\n" + render(paper(), "table")

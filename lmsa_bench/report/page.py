@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,14 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import NamedTuple
 
 from lmsa_bench.analysis.endings import alike
 from lmsa_bench.analysis.report import Report
 from lmsa_bench.analysis.text import seeds_text
 from lmsa_bench.analysis.trials import History
-from lmsa_bench.atomic import write_whole
+from lmsa_bench.atomic import user_cache, write_whole
 from lmsa_bench.report import answer, cells, charts
 from lmsa_bench.report.charts import COSTS, Chart
 from lmsa_bench.report.document import BUDGET
@@ -250,8 +248,7 @@ def _si(value: float, unit: str = "") -> str:
 def _vega() -> str:
     """Vega, Vega-Lite and vega-embed as one script; kept in the user's cache, since bundling takes seconds."""
     made_by = importlib.metadata.version("vl-convert-python")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = home / "lmsa_bench" / f"vega-lite-{VEGA_LITE}-vl-convert-{made_by}.js"
+    path = user_cache() / f"vega-lite-{VEGA_LITE}-vl-convert-{made_by}.js"
     try:
         return path.read_text()
     except OSError:

@@ -11,21 +11,21 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from annotated_types import Gt, Le
 from pydantic import StringConstraints
 
+from lmsa_bench.control import CRITERIA
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.methods import METHODS, Averaged, Count, NonNegative
-from lmsa_bench.models.weights import content_of
+from lmsa_bench.models.weights import PUBLISHED, content_of
 from lmsa_bench.suites import grid
 from lmsa_bench.suites.grid import MOST_TRIALS
 from lmsa_bench.suites.plugins import import_plugin, located
 from lmsa_bench.suites.rehearsal import hints_of, rehearsed, shape_of
-from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite
+from lmsa_bench.suites.spec import DEFAULT_FIGURES, Row, Suite, TaskFacts, file_of
 from lmsa_bench.suites.strict_yaml import check, checked_fields, parse, refuse_empty
 from lmsa_bench.tasks import TASKS, build
 from lmsa_bench.tasks.task import Task, Variants
 from lmsa_bench.trial.arithmetic import Choice
 from lmsa_bench.trial.spec import Int64, Trial, Value, canonical
 
-CONFIGS = (Path(__file__).parents[1] / "tune_configs").resolve()  # in a checkout a link to the folder at the top
 MOST_SEEDS = 10_000
 MOST_SECONDS = 10_000_000  # of a timeout
 
@@ -70,7 +70,7 @@ _RESOURCES: dict[str, Any] = {
 
 def load(name: str, seeds: int | None = None) -> Suite:
     """The suite of that name or YAML file, with the first ``seeds`` seeds in place of its own; raises UserError."""
-    path = _find(name)
+    path = file_of(name)
     raw = checked_fields(parse(path), _SUITE, f"{path}")
     where = f"{path}: "
     for plugin in raw["plugins"]:
@@ -126,20 +126,19 @@ def load(name: str, seeds: int | None = None) -> Suite:
         tuple(dict.fromkeys(raw["figures"])),
         str(path),
         margin=raw["margin"] / 100,
+        facts={task.name: _facts(task) for task, _, _ in tasks},
+        criteria=tuple(CRITERIA.names()),
     )
+
+
+def _facts(task: Task) -> TaskFacts:
+    model = shape_of(task)
+    sizes = {layer: sum(p.numel() for p in model.parameters_of(n)) for n, layer in enumerate(model.names)}
+    return TaskFacts(task.shift, task.model, sizes, task.model in PUBLISHED)
 
 
 def _beside(path: Path, plugin: str) -> str:
     return str((path.parent / plugin).resolve()) if plugin.endswith(".py") else plugin
-
-
-def _find(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        return Path(name)
-    known = {path.stem: path for path in CONFIGS.glob("*.yaml")}
-    if name not in known:
-        raise UserError(f"unknown suite {name!r}: {nearest(name, known)}, or the path of a .yaml file")
-    return known[name]
 
 
 def _each(names: str | list[str], trials: list[Trial], where: str) -> dict[tuple[tuple[str, Value], ...], list[Trial]]:

@@ -2,11 +2,23 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lmsa_bench.errors import UserError, nearest
 from lmsa_bench.trial.spec import Trial, Value
 
+CONFIGS = (Path(__file__).parents[1] / "tune_configs").resolve()  # in a checkout a link to the folder at the top
 DEFAULT_FIGURES = ("accuracies", "critical_difference", "forgetting")
+
+
+def file_of(name: str) -> Path:
+    """The suite's YAML file: that of this name, or the one at this path; raises UserError."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    known = {path.stem: path for path in CONFIGS.glob("*.yaml")}
+    if name not in known:
+        raise UserError(f"unknown suite {name!r}: {nearest(name, known)}, or the path of a .yaml file")
+    return known[name]
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,16 @@ class Row:
     truth: bool = False  # tunes one layer alone, to judge criteria by
     # The first values of grids that go on where the best one is at an end, by task and hyper-parameter.
     start: Mapping[tuple[str, str], tuple[Value, ...]] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What reports tell of a task."""
+
+    shift: str  # its kind
+    model: str
+    parameters: Mapping[str, int]  # of each of the model's layers
+    published: bool  # whether there are published weights for the model
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,11 @@ class Suite:
     # The next values of extended grids, tried on the first replication alone: they compete for no row.
     probes: tuple[Trial, ...] = ()
     part: str = ""  # what ``only`` has kept, such as "task=digits_c method=lmsa"; "": the whole suite
+    # What reports need beside the trials: the registries would import torch.
+    facts: Mapping[str, TaskFacts] = field(default_factory=dict, hash=False)  # by task
+    criteria: tuple[str, ...] = ()  # all that there are
+    # By Trial.configuration, the files whose code decides it (see trial.code), where that is known already.
+    modules: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
 
     @property
     def title(self) -> str:

@@ -1,161 +1,35 @@
 """Runs a suite's trials on Ray, and prints its ranked table:  python -m lmsa_bench.sweep [SUITE]"""
 
-import importlib
 import shlex
-import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lmsa_bench import local
+from lmsa_bench.analysis import codes
 from lmsa_bench.analysis.build import report
-from lmsa_bench.analysis.codes import footnotes
 from lmsa_bench.analysis.endings import failures
 from lmsa_bench.analysis.grids import reached
 from lmsa_bench.analysis.sequential import Look, Standing, looks
 from lmsa_bench.atomic import drop_scratch
-from lmsa_bench.errors import UserError, importing, one_line
-from lmsa_bench.local import Failure, Place
+from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.report import figures, tables
 from lmsa_bench.report.write import write
-from lmsa_bench.results import tracking
 from lmsa_bench.results.journal import Journal, opened
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
-from lmsa_bench.suites.load import load
+from lmsa_bench.suites import known
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.sweep import plan, start
+from lmsa_bench.sweep import start
 from lmsa_bench.sweep.arguments import parser
-from lmsa_bench.sweep.progress import MOST_FAILURES, Progress, in_order
+from lmsa_bench.sweep.progress import MOST_FAILURES
 from lmsa_bench.sweep.publisher import Publisher
-from lmsa_bench.sweep.until import Grow, Steps
+from lmsa_bench.sweep.start import Cluster
+from lmsa_bench.sweep.until import Steps
 from lmsa_bench.trial import provenance
-from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import Trial, TrialResult, Value
 
 OFFERED = "--changed rerun runs them anew, --changed keep keeps them and says so below the table"
 UNPUBLISHED = 3  # the exit status where all trials have ended and the store lacks some
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The Ray that a sweep runs on, and how."""
-
-    address: str | None = None  # None: $RAY_ADDRESS, else a Ray of this machine
-    cpus: int | None = None  # of a local Ray; None: all
-    asha: bool = False
-
-
-def run_local(suite: Suite, pending: Sequence[Trial], place: Place, progress: Progress) -> None:
-    """Runs these trials in this process, one after the other."""
-    with local.ready(suite.plugins, suite.cpus, suite.gpus) as device:
-        here = Place(place.journal, place.data, device, place.provenance)
-        progress.now("running in this process")
-
-        def ended(trial: Trial, result: TrialResult) -> None:
-            failure = result.reason if result.status == "failed" else ""
-            progress.add(trial, accuracy=result.val_accuracy, failure=failure)
-
-        local.run_all(pending, here, ended)
-
-
-def import_ahead(tuned: threading.Event) -> None:
-    """Imports what runs trials, then tells of it, and then what comes later; what fails is told where it is used."""
-    later = tracking.import_mlflow, figures.import_matplotlib
-    with importing():
-        for step in (partial(importlib.import_module, "lmsa_bench.sweep.tuning"), *later):
-            with suppress(Exception):
-                step()
-            tuned.set()
-
-
-def run_on_ray(
-    suite: Suite,
-    pending: Sequence[Trial],
-    grow: Grow,
-    place: Place,
-    cluster: Cluster,
-    progress: Progress,
-    last: ExitStack,
-) -> bool:
-    """Runs these trials; those that cannot be run end as failed, with the reason.
-
-    What ``grow`` adds meanwhile, of the same tasks, runs on the same workers. Returns False if interrupted.
-
-    Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
-    """
-    progress.now("starting Ray" if start.is_own(cluster.address) else "connecting to Ray")
-    start.set_environment(cluster.address)
-    from lmsa_bench.sweep.cluster import connected  # Ray takes seconds, and most mistakes show before
-    from lmsa_bench.sweep.job import Job, Orders
-
-    journal = place.journal
-    tuned = threading.Event()
-    threading.Thread(target=import_ahead, args=(tuned,)).start()  # while Ray's processes start
-    alone = last.enter_context(connected(cluster.address, cluster.cpus))
-    tuned.wait()
-    from lmsa_bench.sweep import nodes, tuning
-
-    at_once = nodes.slots(suite.cpus, suite.gpus)
-    nodes.refuse_unshared({} if journal.storage else {"--results": journal.root, "--data": place.data})
-    if not at_once:
-        takes = f"a trial takes {suite.cpus:g} CPUs and {suite.gpus:g} GPUs"
-        if alone:
-            raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
-        print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
-    orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
-    facts = dict[str, dict[str, Value]]()
-    for setting, trial in {trial.setting: trial for trial in pending}.items():
-        # Without a shared disk each node has data of its own, which must be the same.
-        data: dict[str, Value] = {"data": task_of(trial).fingerprint(place.data)} if journal.storage else {}
-        facts[setting] = {**place.provenance, **data}
-    print(f"{len(pending)} trials, {at_once or 1} at a time", flush=True)
-    progress.now(f"{at_once or 1} at a time")
-
-    def more() -> list[Job]:
-        grown = grow(lambda trial: trial.setting in facts)
-        progress.expect(*grown)
-        return [Job(trial, facts[trial.setting], orders) for trial in grown.trials]
-
-    jobs = [Job(trial, facts[trial.setting], orders) for trial in pending]
-    return tuning.fit(jobs, journal, cluster.asha, progress, more)
-
-
-def run(
-    suite: Suite,
-    pending: Sequence[Trial],
-    grow: Grow,
-    place: Place,
-    cluster: Cluster | None,
-    plain: bool,
-    last: ExitStack,
-) -> bool:
-    """Runs the trials whose data and weights can be had, on Ray or here; the others end as failed, with the reason.
-
-    Returns False if interrupted.
-    """
-    unready = local.unready(pending, place.data)
-    able = [trial for trial in pending if trial.setting not in unready]
-    if not able:
-        raise UserError(next(iter(unready.values())))
-    rows = {configuration: row.name for row in suite.rows for configuration in row.configurations}
-    progress = Progress(pending, rows, plain or None)
-    progress.expect(*grow(lambda trial: False))
-    try:
-        for trial in pending:
-            if trial.setting in unready:
-                print(f"{trial.task}: {unready[trial.setting]}", flush=True)
-                local.fail(trial, place, Failure(unready[trial.setting]))
-                place.journal.push(trial.id)
-                progress.add(trial, failure=unready[trial.setting])
-        if cluster is not None:
-            return run_on_ray(suite, able, grow, place, cluster, progress, last)
-        run_local(suite, able, place, progress)
-        return True
-    finally:
-        progress.close()
 
 
 def conclude(
@@ -185,7 +59,7 @@ def conclude(
         print(f"try them again: {command}")
     if len(failed) + missing < len(needed) or not needed:
         table = journal.table()
-        found = report(suite, table, footnotes(suite, table), standing)
+        found = report(suite, table, codes.footnotes(suite, table), standing)
         page = write(found, journal, anew=fresh)
         print(tables.render(found, "table").decode(), flush=True)
         if trouble is None and not suite.part:
@@ -223,11 +97,13 @@ def show_plan(suite: Suite, results: Path, storage: str | None, data: Path, slot
         for line in journal.others():
             print(line, flush=True)
         ends = journal.ends()
-        if (changed := local.changed_trials(suite, journal, ends)) is not None:
+        if (changed := codes.changed_trials(suite, journal, ends)) is not None:
             print(f"{changed.text}: {OFFERED}")
         now = reached(suite, journal.table()) if suite.grows else suite  # of extended grids what they have come to
         finished = {end.trial for end in ends if end.lasts}
         pending = [trial for trial in now.needed if trial.id not in finished]
+        from lmsa_bench.sweep import plan  # imports torch, as running does
+
         print("\n".join(plan.describe(now, journal, pending, data, slots)))
 
 
@@ -253,12 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"--seeds {options.seeds}: expected at least 1")
     if options.margin is not None and not 0 <= options.margin <= 100:
         raise UserError(f"--margin {options.margin:g}: expected 0 to 100 points")
-    whole, planned = load(options.suite, options.seeds), list[Look]()
+    whole, planned = known.load(options.suite, options.seeds), list[Look]()
     if options.until:
         first = len({trial.seed for trial in whole.trials})
         if not 2 <= first <= options.most:
             raise UserError(f"--until decided: starts at {first} seeds: expected 2 to {options.most} (--most)")
-        whole, planned = load(options.suite, options.most), looks(first, options.most)
+        whole, planned = known.load(options.suite, options.most), looks(first, options.most)
     if options.margin is not None:
         whole = replace(whole, margin=options.margin / 100)
     figures.check(whole)
@@ -278,11 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in journal.others():
         print(line, flush=True)
     suite.refuse_missing_weights()
-    finished = local.ended(suite, journal, options.changed, OFFERED)
+    finished = codes.ended(suite, journal, options.changed, OFFERED)
     for trial_id in finished:  # what ended before there was a storage
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
-    place = Place(journal, data, provenance=provenance.of_process() | {"config": suite.config})
+    facts = provenance.of_process() | {"config": suite.config}
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
     ids, found, complete = [trial.id for trial in suite.trials], Steps(suite, planned, journal), True
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
@@ -292,12 +168,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             starting = ", which is starting" * (cluster is not None and start.is_own(cluster.address))
             told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
             print(f"suite {suite.title}: {told}", flush=True)
-            ordered = in_order(some, plan.seconds_seen(journal))
-            if not (complete := run(suite, ordered, found.grow, place, cluster, options.plain, last)):
+            from lmsa_bench.local import Place
+            from lmsa_bench.sweep import running  # imports torch, which takes seconds
+
+            place = Place(journal, data, provenance=facts)
+            if not (complete := running.run(suite, some, found.grow, place, cluster, options.plain, last)):
                 break
         if not found.handed:
             print(f"all {len(found.suite.needed)} trials are done: nothing to run", flush=True)
     if options.asha:
         print("ASHA stops trials early: this table is not comparable with one of a full grid")
-    command, fresh, stopped = str(place.provenance["command"]), bool(found.handed), options.asha and complete
+    command, fresh, stopped = str(facts["command"]), bool(found.handed), options.asha and complete
     return conclude(found.suite, journal, store, command, fresh, publisher.trouble, found.standing, stopped)

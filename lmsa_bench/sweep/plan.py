@@ -51,7 +51,7 @@ def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Pat
     width = max((len(row.name) for row in suite.rows), default=0)
     yield f"suite {suite.name}: trials still to run / all"
     yield " ".join([" " * width, *(f"{name:>14}" for name in columns)])
-    shifts = {trial.task: task_of(trial).shift for trial in {trial.task: trial for trial in suite.trials}.values()}
+    shifts = {name: facts.shift for name, facts in suite.facts.items()}
     yield " ".join([f"{'shift':<{width}}", *(f"{shifts.get(name, ''):>14}" for name in columns)]).rstrip()
     for row in suite.rows:
         own = [trial for trial in suite.needed if trial.configuration in row.configurations]

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,15 @@ OWN = {
     "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
     "RAY_worker_register_timeout_seconds": str(PATIENCE),
 }
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray that a sweep runs on, and how."""
+
+    address: str | None = None  # None: $RAY_ADDRESS, else a Ray of this machine
+    cpus: int | None = None  # of a local Ray; None: all
+    asha: bool = False
 
 
 def is_own(address: str | None) -> bool:

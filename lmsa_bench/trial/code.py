@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -20,7 +20,7 @@ from lmsa_bench.methods import METHODS
 from lmsa_bench.methods.method import Named
 from lmsa_bench.models import MODELS
 from lmsa_bench.tasks import TASKS, build
-from lmsa_bench.trial.spec import Trial, canonical
+from lmsa_bench.trial.spec import Trial, canonical, hash_of
 
 PACKAGE = errors.PACKAGE.resolve()
 # What every trial runs through.
@@ -72,11 +72,6 @@ def code_of_functions(functions: Iterable[Callable[..., Any]]) -> str:
 @cache
 def _code_of_files(starts: tuple[tuple[Path, Home], ...]) -> str:
     return hash_of(_listing([*starts, (PACKAGE / "trial" / "selecting.py", OURS)]))
-
-
-def hash_of(modules: Mapping[str, str]) -> str:
-    """The name of such a listing."""
-    return hashlib.sha256(canonical(dict(modules)).encode()).hexdigest()[:16]
 
 
 @cache

@@ -1,14 +1,15 @@
 """Which test images a trial got right: one bit an image, kept beside its result."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-LARGEST = float(torch.finfo(torch.float16).max)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,16 @@ class Outcomes:
     margins: bytes = b""  # float16, little-endian: the label's logit minus the highest other one; b"" unless asked for
 
 
-def of(correct: Tensor, margins: Tensor | None) -> Outcomes:
+def of(correct: "Tensor", margins: "Tensor | None") -> Outcomes:
     """The outcomes of these images, from bool (n,) and, where asked for, the margins of their logits (n,)."""
     kept = b"" if margins is None else margins.clamp(-LARGEST, LARGEST).cpu().numpy().astype("<f2").tobytes()
     return Outcomes(np.packbits(correct.cpu().numpy()).tobytes(), kept)
 
 
-def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
+def margins_of(logits: "Tensor", labels: "Tensor") -> "Tensor":
     """The label's logit minus the highest other one (n,), of logits (n, classes)."""
     own = logits.gather(1, labels[:, None])[:, 0]
-    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return own - logits.scatter(1, labels[:, None], -np.inf).amax(1)
 
 
 def unpacked(correct: bytes, size: int) -> NDArray[np.bool_]:

@@ -41,7 +41,8 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """A short hash of a value that JSON can hold."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
@@ -67,12 +68,12 @@ class Trial:
 
     @cached_property
     def id(self) -> str:
-        return _hash(self._identity())
+        return hash_of(self._identity())
 
     @cached_property
     def configuration(self) -> str:
         """The id of what all seeds of this trial share."""
-        return _hash({name: value for name, value in self._identity().items() if name != "seed"})
+        return hash_of({name: value for name, value in self._identity().items() if name != "seed"})
 
     @cached_property
     def setting(self) -> str:

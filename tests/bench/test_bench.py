@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmsa_bench import local
+from lmsa_bench.analysis import codes
 from lmsa_bench.bench import command, rows
 from lmsa_bench.bench.plain import train
 from lmsa_bench.errors import UserError
@@ -43,7 +43,7 @@ def test_made_up_results_are_results(tmp_path):
     suite = load("quickstart", 1)
     journal = rows.made(tmp_path, suite, 20)
     assert len(journal.finished()) == 20 and len(list(journal.entries())) == 20
-    assert local.changed_trials(suite, journal, journal.ends()) is not None  # of no known code
+    assert codes.changed_trials(suite, journal, journal.ends()) is not None  # of no known code
 
 
 def test_a_row_over_made_up_trials_says_how_many():

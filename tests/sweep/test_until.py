@@ -10,7 +10,7 @@ from hand_made import entry, suite_of, write
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.sweep import command, until
+from lmsa_bench.sweep import command, running, until
 from lmsa_bench.trial.spec import Trial
 
 # Adapting one epoch at a rate of 1e-2 gains tens of points over no adaptation, at 1e-6 nothing: two rows of the three
@@ -50,17 +50,17 @@ def numbers(results) -> dict[str, int]:
 
 def test_it_adds_only_what_can_change_and_goes_on_after_a_kill(swept):
     sweep, results, monkeypatch = swept
-    run_all = command.run
+    run_all = running.run
 
     def killed(suite: Suite, pending: list[Trial], *more: Any) -> None:
         run_all(suite, pending[:4], *more)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "run", killed)
+    monkeypatch.setattr(running, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         sweep("--until", "decided", "--most", "5", "--margin", "2")
     assert sum(numbers(results).values()) == 4
-    monkeypatch.setattr(command, "run", run_all)
+    monkeypatch.setattr(running, "run", run_all)
     status, told = sweep("--until", "decided", "--most", "5", "--margin", "2")
     assert status == 0 and "0 of 3 comparisons are decided at 3 replications" in told
     assert "ended since" in told and "The sweep added replications only where a verdict could change" in told
