@@ -1,4 +1,4 @@
-"""A trial as it is sent to a worker: plain values, JSON on the wire."""
+"""Trials as they are sent to a worker: plain values, JSON on the wire."""
 
 import json
 from collections.abc import Mapping
@@ -42,6 +42,12 @@ class Job:
     trial: Trial
     facts: Mapping[str, Value]
     orders: Orders
+    then: tuple[Trial, ...] = ()  # of the same setting, which the worker runs after it
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All that the worker runs, in order."""
+        return (self.trial, *self.then)
 
     def to_config(self) -> dict[str, str]:
         """The configuration of a trial of Ray Tune: one text, for Tune copies each nested value of it many times."""
@@ -52,4 +58,5 @@ class Job:
         """The job whose configuration this is."""
         raw = json.loads(config["job"])
         orders = raw["orders"] | {"plugins": tuple(raw["orders"]["plugins"])}
-        return cls(Trial(**raw["trial"]), raw["facts"], Orders(**orders))
+        then = tuple(Trial(**one) for one in raw["then"])
+        return cls(Trial(**raw["trial"]), raw["facts"], Orders(**orders), then)

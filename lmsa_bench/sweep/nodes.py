@@ -98,7 +98,8 @@ def epochs(pulse: str) -> int:
 def pulses(start: str) -> dict[str, str]:
     """The last sign of life of each worker whose name starts so, by the rest of its name."""
     names = [key.decode() for key in _internal_kv_list(start, namespace=NAMESPACE)]
-    return {name.removeprefix(start): told(name) for name in names}
+    found = {name.removeprefix(start): told(name) for name in names}
+    return {name: pulse for name, pulse in found.items() if pulse}  # others were forgotten meanwhile
 
 
 def end(worker: str) -> None:

@@ -17,6 +17,7 @@ from lmsa_bench.trial.spec import Trial
 
 SECONDS = 10  # between plain lines
 ENOUGH = 5  # ended trials, after which the time left is told
+RECENT = 5  # trials of a kind that tell how long the next one takes
 MOST_FAILURES = 10  # reasons that are printed
 
 Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as long
@@ -68,6 +69,11 @@ class Progress:
     def __getstate__(self) -> dict[str, object]:
         """Without the terminal: Tune keeps a copy of its callbacks on disk."""
         return {name: value for name, value in vars(self).items() if name not in ("live", "spinner")}
+
+    def typical(self, trial: Trial) -> float | None:
+        """The seconds that the last trials of its kind took, None where none has ended."""
+        took = self.took.get(kind(trial))
+        return median(took[-RECENT:]) if took else None
 
     def now(self, doing: str) -> None:
         """Shows what happens, on a terminal."""

@@ -1,6 +1,7 @@
 """The driver's side of Ray Tune: a run over trials, whose own state is disposable."""
 
 import errno
+import itertools
 import logging
 import math
 import os
@@ -29,9 +30,12 @@ from lmsa_bench.sweep.progress import Progress
 from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
 from lmsa_bench.trial.names import task_of
+from lmsa_bench.trial.spec import Trial
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
 ASK_SECONDS = 10.0  # between two looks at what results have added, while others wait
+TOGETHER_SECONDS = 2.0  # that a worker runs trials for without asking for others
+NEAR = 64  # jobs in which others of a setting are looked for
 LOOK_SECONDS = 1.0  # between two looks for workers that have fallen silent
 
 
@@ -66,15 +70,17 @@ def _last_line(error: object) -> str:
 class Ended(tune.Callback):
     """Reports the progress of every trial that ends, counts the failed tries of the others, and ends silent workers."""
 
-    def __init__(self, progress: Progress, timeout: float) -> None:
-        self.progress, self.doing = progress, progress.doing
+    def __init__(self, progress: Progress, folders: Path, timeout: float) -> None:
+        self.progress, self.doing, self.folders = progress, progress.doing, folders  # of all trials
         self.sources = {""}  # what was said of them
         self.watch, self.looked = Watch(timeout), time.monotonic()
-        self.results: Counter[str] = Counter()  # by Tune's id of a trial
+        self.results: Counter[str] = Counter()  # by Tune's id of a job
+        self.failures: Counter[str] = Counter()  # the same: those that are counted in ``tries``
         self.silent: dict[str, str] = {}  # by Tune's id, what is said of a worker that had to be ended
+        self.told = set[str]()  # ids of trials that have ended
         self.tries: Counter[str] = Counter()  # failed ones, by trial id
-        self.died: dict[str, str] = {}  # in this fit, and why
-        self.count = 0  # of all that ended in this fit
+        self.died: dict[str, str] = {}  # by trial id, why its job was given up in this fit
+        self.count = 0  # of all jobs that ended in this fit
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """See tune.Callback."""
@@ -106,24 +112,41 @@ class Ended(tune.Callback):
         """See tune.Callback."""
         self.results[trial.trial_id] += 1
         self.silent.pop(trial.trial_id, None)
+        ended = result.pop("ended")  # so that Tune does not keep it
+        known = {one.id: one for one in Job.from_config(trial.config).trials} if ended else {}
+        for one in ended:
+            if (line := one["source"]) not in self.sources:
+                self.sources.add(line)
+                print(line, flush=True)
+            if (name := one["trial"]) not in self.told:  # by a worker that died then
+                self.told.add(name)
+                self.progress.add(known[name], **{key: one[key] for key in ("seconds", "accuracy", "failure")})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
         trial.run_metadata.metric_analysis.clear()  # 22 KiB that nobody reads
         trial.run_metadata.metric_n_steps.clear()
-        ended, last = Job.from_config(trial.config).trial, trial.last_result
-        if (line := last.get("source", "")) not in self.sources:  # ASHA may end a trial at an epoch's result
-            self.sources.add(line)
-            print(line, flush=True)
-        failure, accuracy = last.get("failure", ""), last["val_accuracy"]
-        self.progress.add(ended, seconds=last.get("seconds"), accuracy=accuracy, failure=failure)
+        if (first := Job.from_config(trial.config).trial).id not in self.told:  # stopped by ASHA
+            self.progress.add(first, accuracy=trial.last_result["val_accuracy"])
+
+    def _blame(self, trial: Any, least: int = 0) -> str:
+        """Counts a job's new failures as those of the trial that ran, whose id it returns: it left its lock."""
+        job = Job.from_config(trial.config)
+        untold = [one.id for one in job.trials if one.id not in self.told] or [job.trial.id]
+        ran = next((name for name in untold if (self.folders / name / "lock").exists()), untold[0])
+        self.tries[ran] += max(least, trial.num_failures - self.failures[trial.trial_id])
+        self.failures[trial.trial_id] = trial.num_failures
+        return ran
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See tune.Callback."""
+        self._blame(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See tune.Callback."""
         self.count += 1
-        died = Job.from_config(trial.config).trial.id
-        self.tries[died] += max(1, trial.num_failures)
+        died = self._blame(trial, least=1)
         try:
             told = _last_line(trial.get_pickled_error() or trial.get_error())
             self.died[died] = self.silent.pop(trial.trial_id, told)
@@ -135,11 +158,19 @@ class Queue(Searcher):
     """Hands out jobs in order, and then those that results have added meanwhile.
 
     The first trial of a source model makes it where it is missing, and the others come later if there is other work.
+    Short trials go to a worker several at a time: each job costs Tune and the worker a tenth of a second. ``typical``
+    tells how long a trial like this one takes.
     """
 
-    def __init__(self, jobs: Sequence[Job], more: Callable[[], list[Job]], orders: Orders) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        more: Callable[[], list[Job]],
+        orders: Orders,
+        typical: Callable[[Trial], float | None] = lambda trial: None,
+    ) -> None:
         super().__init__()
-        self.waiting, self.more, self.orders = deque(jobs), more, orders
+        self.waiting, self.more, self.orders, self.typical = deque(jobs), more, orders, typical
         self.out = list[Job]()
         self.making = dict[str, Hashable]()  # by Tune's id of a trial, the source model that it may be making
         self.made = set[Hashable]()
@@ -163,10 +194,28 @@ class Queue(Searcher):
         if (job := self._next()) is None:
             return None if self.ended < len(self.out) else Searcher.FINISHED
         self.waiting.remove(job)
-        self.out.append(job)
         if (source := self.source(job)) not in self.made:
             self.making[trial_id] = source
+        else:
+            job = replace(job, then=tuple(self._company(job)))
+        self.out.append(job)
         return replace(job, orders=self.orders).to_config()
+
+    def _company(self, job: Job) -> list[Trial]:
+        """Takes out the next trials of its setting that are as short, while others are left for all workers."""
+        most = len(self.waiting) // (2 * self.orders.peers)
+        seconds, found = self.typical(job.trial), list[Job]()
+        for other in list(itertools.islice(self.waiting, NEAR)):
+            if other.trial.setting != job.trial.setting or self.source(other) not in self.made:
+                continue
+            took = self.typical(other.trial)
+            if seconds is None or took is None or len(found) == most or seconds + took > TOGETHER_SECONDS:
+                break
+            found.append(other)
+            seconds += took
+        for other in found:
+            self.waiting.remove(other)
+        return [other.trial for other in found]
 
     def _next(self) -> Job | None:
         """The first job whose source model is there or nobody makes, else one that waits for it; None: none can run."""
@@ -208,7 +257,7 @@ def fit(
 
     Returns whether all have ended, which they have not where the sweep was interrupted.
     """
-    ended = Ended(progress, jobs[0].orders.timeout if jobs else 0)
+    ended = Ended(progress, journal.trials, jobs[0].orders.timeout if jobs else 0)
 
     def give_up(job: Job, reason: str) -> None:
         fail(job.trial, Place(journal, Path(job.orders.data), provenance=job.facts), Failure(reason))
@@ -221,12 +270,14 @@ def fit(
         if ended.count < len(queue.out) or not all(queue.source(job) in queue.lethal for job in queue.waiting):
             return False
         finished, again, lethal = journal.finished(), list[Job](), dict[Hashable, str]()
-        for job in queue.out:
-            trial = job.trial
-            if trial.id not in ended.died or trial.id in finished:
+        lost = [job for job in queue.out if any(trial.id in ended.died for trial in job.trials)]
+        for trial, whole in ((trial, job) for job in lost for trial in job.trials):
+            job = replace(whole, trial=trial, then=())
+            if trial.id in finished or trial.id in ended.told:
                 continue
-            # Tune gives a trial up at once where its worker's death shows twice, or between two trials.
-            if ended.tries[trial.id] <= RETRIES:
+            # Tune gives a job up at once where its worker's death shows twice, or between two jobs; and of its trials
+            # those after the one that ran have done nothing.
+            if trial.id not in ended.died or ended.tries[trial.id] <= RETRIES:
                 again.append(job)
                 continue
             hung = why_it_hung(journal.trials / trial.id / HANG, job.orders.timeout)
@@ -249,7 +300,8 @@ def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended, more: 
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     with scratch_folder(journal.root) as scratch:
         orders = replace(jobs[0].orders, scratch=str(scratch), peers=min(at_once, len(jobs)))
-        queue = Queue(jobs, more, orders)
+        typical = (lambda trial: None) if asha else ended.progress.typical  # it judges trials one by one
+        queue = Queue(jobs, more, orders, typical)
         try:
             _tune(queue, scratch, asha, ended)
         finally:

@@ -5,6 +5,7 @@ import faulthandler
 import itertools
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,7 +26,7 @@ from lmsa_bench.sources.needs import prepare
 from lmsa_bench.sweep import nodes
 from lmsa_bench.sweep.job import Job
 from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import EpochRecord, TrialResult
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
 RETRIES = 2  # of a trial whose worker or node dies, from its last epoch, or that of its source model
 HANG = "hang.txt"  # in a trial's folder: where its threads were when its worker was considered hung
@@ -74,14 +75,16 @@ class Unmade(Exception):
 
 
 class TrialTrainable(tune.Trainable):
-    """One trial in a Ray actor, which is used again for the next: the trial's own folder is its whole state."""
+    """A job's trials in a Ray actor, which is used again for the next job: their own folders are all their state."""
 
     job: Job
+    left: deque[Trial]  # of the job, the one that runs first
     place: Place
+    here: Place  # the same, of which the results of the trial that runs say more
     known: dict[str, SourceFacts]  # of the source models that this process has met
     judgement = ""  # of the trial's source model
     steps: Iterator[EpochRecord | TrialResult] | None = None
-    started = 0.0  # when its source model was there
+    started = 0.0  # when the trial's source model was there
     lock: FileLock | None = None  # of the trial's folder, while it runs here
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -97,12 +100,13 @@ class TrialTrainable(tune.Trainable):
         nodes.forget(own)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Leaves the last trial and starts this one."""
+        """Leaves the last job and starts this one."""
         self._leave()
-        self.job, self.started = Job.from_config(new_config), time.monotonic()
+        self.job = Job.from_config(new_config)
+        self.left = deque(self.job.trials)
         orders = self.job.orders
         journal = Journal(Path(orders.results), _storage(orders.storage), make=True)
-        self.place = Place(journal, Path(orders.data), self.device, self.job.facts)
+        self.place = self.here = Place(journal, Path(orders.data), self.device, self.job.facts)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return True
@@ -112,55 +116,74 @@ class TrialTrainable(tune.Trainable):
         self._leave()
 
     def step(self) -> dict[str, Any]:
-        """Runs an epoch, or as many as a second holds; the first step also loads all that the trial needs."""
-        trial, journal = self.job.trial, self.place.journal
+        """Runs an epoch, or as many as a second holds, and tells how the trials ended that have meanwhile."""
+        began, ended, accuracy, epoch = time.monotonic(), list[dict[str, Any]](), 0.0, 0
+        while self.left:
+            trial = self.left[0]
+            came = self._run(trial, began)
+            if came is None:
+                self.left.rotate(-1)  # another sweep runs it: its result will be ours, or our turn comes when it dies
+                break
+            accuracy = came.val_accuracy or 0.0
+            if isinstance(came, EpochRecord):
+                epoch = came.epoch
+                break
+            epoch = trial.epochs
+            ended.append(self._told(came))
+            self._leave()
+            self.left.popleft()
+            self.here = self.place
+            if time.monotonic() - began > STEP_SECONDS:
+                break
+        return {"val_accuracy": accuracy, "epoch": epoch, "ended": ended, "done": not self.left}
+
+    def _run(self, trial: Trial, began: float) -> EpochRecord | TrialResult | None:
+        """How the trial ended, or its last epoch's record in this step, None while another sweep runs it."""
+        journal = self.place.journal
         folder = journal.folder(trial)
         if self.lock is None:
             lock = journal.lock(trial.id)
             try:
                 lock.acquire(timeout=STEP_SECONDS)
-            except Timeout:  # another sweep runs it: its result will be ours, or our turn comes when it dies
-                return {"val_accuracy": 0.0, "epoch": 0, "done": False}
-            self.lock = lock
+            except Timeout:
+                return None
+            self.lock, self.started = lock, time.monotonic()
             journal.pull(trial.id)
             before = journal.result(trial.id)
             if before is not None and before.status != "failed":  # another sweep's, or a dead worker's
-                return self._end(before)
+                return before
         with watchdog(folder / HANG, self.job.orders.timeout) as restart:
             try:
-                came = self._go_on(restart)
+                came = self._go_on(trial, began, restart)
             except Unmade as error:
-                came = fail(trial, self.place, error.failure)
+                came = fail(trial, self.here, error.failure)
             except Exception as error:
                 if passes(error):
                     raise
-                came = fail(trial, self.place, why(error))
+                came = fail(trial, self.here, why(error))
         journal.push(trial.id)
-        if isinstance(came, TrialResult):
-            return self._end(came)
-        return {"val_accuracy": came.val_accuracy, "epoch": came.epoch, "done": False}
+        return came
 
-    def _go_on(self, restart: Callable[[], None]) -> EpochRecord | TrialResult:
-        """How the trial ended, or the record of its last epoch within a second."""
+    def _go_on(self, trial: Trial, began: float, restart: Callable[[], None]) -> EpochRecord | TrialResult:
+        """How the trial ended, or the record of its last epoch within a second of the step's beginning."""
         if self.steps is None:
-            source, facts = self._source(restart)
+            source, facts = self._source(trial, restart)
             self.judgement, self.started = facts.judgement(source.task), time.monotonic()
-            self.place = self.place.knowing(facts.provenance())
-            self.steps = run(self.job.trial, self.place, source)
+            self.here = self.place.knowing(facts.provenance())
+            self.steps = run(trial, self.here, source)
             restart()
-        started = time.monotonic()
         for came in self.steps:
-            waits = self.job.orders.report_each_epoch or time.monotonic() - started > STEP_SECONDS
+            waits = self.job.orders.report_each_epoch or time.monotonic() - began > STEP_SECONDS
             if isinstance(came, TrialResult) or waits:
                 return came
         raise RuntimeError("a trial ends with its result")
 
-    def _source(self, restart: Callable[[], None]) -> tuple[SourceModel, SourceFacts]:
+    def _source(self, trial: Trial, restart: Callable[[], None]) -> tuple[SourceModel, SourceFacts]:
         """The trial's source model, on this node, made where it is missing; raises Unmade where it cannot be.
 
         ``restart`` is called after each epoch of its training, and while another worker makes it.
         """
-        data, trial, orders = self.place.data, self.job.trial, self.job.orders
+        data, orders = self.place.data, self.job.orders
         source = SourceModel(task_of(trial), data, trial.seed, self.place.journal.storage)
         if source.storage is not None:
             prepare(source.task, data)
@@ -196,23 +219,20 @@ class TrialTrainable(tune.Trainable):
             nodes.forget(own)
         return source, self.known[key]
 
-    def _end(self, result: TrialResult) -> dict[str, Any]:
-        ended = {
-            "val_accuracy": result.val_accuracy or 0.0,
-            "epoch": self.job.trial.epochs,
+    def _told(self, result: TrialResult) -> dict[str, Any]:
+        return {
+            "trial": result.trial,
             "seconds": time.monotonic() - self.started,
             "failure": result.reason if result.status == "failed" else "",
+            "accuracy": result.val_accuracy or 0.0,
             "source": self.judgement,
-            "done": True,
         }
-        self._leave()
-        return ended
 
     def _leave(self) -> None:
-        self.steps, self.judgement = None, ""
         if self.lock is not None:
-            self.place.journal.unlock(self.job.trial.id, self.lock)
+            self.place.journal.unlock(self.left[0].id, self.lock)
             self.lock = None
+        self.steps, self.judgement = None, ""
 
 
 def _storage(uri: str | None) -> Storage | None:

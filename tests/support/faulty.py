@@ -50,6 +50,10 @@ def stop():
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def quit_at_once():
+    os._exit(1)
+
+
 def recorded(n):
     """Selects layer n, and appends each trial that starts from its first epoch to a file."""
 
@@ -95,3 +99,9 @@ def hangs(lr: Positive) -> Method:
 def stops_once(lr: Positive) -> Method:
     """Is stopped the first time, all its threads at once."""
     return Method(selectors.only(0), partial(Slow, lr=lr, pause=0.3, fault=stop, once="stop"))
+
+
+@METHODS.register
+def quits(lr: Positive, fatal: float = 0.0) -> Method:
+    """Ends its worker each time at one rate, and is fast at all others."""
+    return Method(recorded(0), partial(Slow, lr=lr, pause=0.0, fault=quit_at_once if lr == fatal else None))

@@ -13,6 +13,7 @@ from lmsa_bench import local
 from lmsa_bench.errors import UserError
 from lmsa_bench.methods import METHODS
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.suites.load import load
 from lmsa_bench.sweep import command
 
 PLUGIN = Path(toy.__file__).with_name("raising.py")
@@ -76,7 +77,7 @@ def test_here_twice_the_records_are_the_same(tmp_path, data, monkeypatch):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "suite.yaml").write_text(every_method())
-        suite = command.load(str(folder / "suite.yaml"))
+        suite = load(str(folder / "suite.yaml"))
         with local.ready(suite.plugins) as device:
             local.run_all(suite.trials, local.Place(Journal(folder / "results", make=True), data, device))
     assert untimed(tmp_path / "one") == untimed(tmp_path / "two")

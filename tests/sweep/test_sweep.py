@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -83,12 +84,15 @@ def test_a_sweep_ends_with_a_table_in_three_places(undisturbed, data):
 
 
 @pytest.mark.slow
-def test_the_same_command_again_runs_nothing(undisturbed, data):
+def test_the_same_command_again_runs_nothing_and_needs_no_torch(undisturbed, data, monkeypatch):
     folder, first = undisturbed
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     before = {path: path.stat().st_mtime_ns for path in (folder / "results" / "trials").rglob("*")}
     again = run(folder, data)
     assert again.returncode == 0 and "nothing to run" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in (folder / "results" / "trials").rglob("*")} == before
+    imported = set(re.findall(r"\| +(\w+)$", again.stderr, re.MULTILINE))
+    assert "pyarrow" in imported and not {"torch", "ray", "mlflow"} & imported
     assert first.stdout[first.stdout.index("tiny: mean") :] == again.stdout[again.stdout.index("tiny: mean") :]
 
 
