@@ -12,15 +12,14 @@ if TYPE_CHECKING:
 
 def section(suite: "Suite") -> Section | None:
     """How many parameters each model has, and how many of them are in each layer; None without a model of the paper."""
-    used = defaultdict[tuple[str, tuple[tuple[str, int], ...]], list[str]](list)
-    for task, facts in suite.facts.items():
-        if task in suite.tasks:
-            used[facts.model, tuple(facts.parameters.items())].append(task)
-    if not any(suite.facts[task].published for tasks in used.values() for task in tasks):
+    facts = {task: found for task, found in suite.facts.items() if task in suite.tasks}
+    if not any(found.published for found in facts.values()):
         return None
+    used = defaultdict[tuple[str, int, tuple[tuple[str, int], ...]], list[str]](list)
+    for task, found in facts.items():
+        used[found.model, found.parameters, tuple(found.layers.items())].append(task)
     document, rows = {}, [["model", "tasks", "parameters", "of each layer"]]
-    for (name, layers), tasks in used.items():
-        total = sum(count for _, count in layers)
+    for (name, total, layers), tasks in used.items():
         document["+".join(tasks)] = {"model": name, "parameters": total, "layers": dict(layers)}
         shown = [f"{layer} {count:,}" for layer, count in layers]
         if len({count for _, count in layers}) < len(layers) / 2:  # a transformer's blocks, of which most are alike

@@ -133,8 +133,9 @@ def load(name: str, seeds: int | None = None) -> Suite:
 
 def _facts(task: Task) -> TaskFacts:
     model = shape_of(task)
-    sizes = {layer: sum(p.numel() for p in model.parameters_of(n)) for n, layer in enumerate(model.names)}
-    return TaskFacts(task.shift, task.model, sizes, task.model in PUBLISHED)
+    layers = {layer: sum(p.numel() for p in model.parameters_of(n)) for n, layer in enumerate(model.names)}
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return TaskFacts(task.shift, task.model, total, layers, task.model in PUBLISHED)
 
 
 def _beside(path: Path, plugin: str) -> str:

@@ -41,7 +41,8 @@ class TaskFacts:
 
     shift: str  # its kind
     model: str
-    parameters: Mapping[str, int]  # of each of the model's layers
+    parameters: int  # of the model
+    layers: Mapping[str, int]  # of each of its layers
     published: bool  # whether there are published weights for the model
 
 

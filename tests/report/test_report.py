@@ -19,7 +19,7 @@ from lmsa_bench.report.document import named_layers
 from lmsa_bench.report.overview import overview
 from lmsa_bench.report.tables import render
 from lmsa_bench.results.table import rows
-from lmsa_bench.suites import load as suites
+from lmsa_bench.suites import known
 
 # Row -> task -> a test accuracy a seed. Ranks: noise good 1, fair 2, poor 3; flip good 1, poor 2, fair 3.
 ACCURACIES = {
@@ -179,7 +179,7 @@ def test_no_results_names_the_command_that_makes_them(made, tmp_path, monkeypatc
     suite, _ = made
     with pytest.raises(UserError, match=r"python -m lmsa_bench\.sweep hand_made"):
         report(suite, rows([]))
-    monkeypatch.setattr(suites, "load", lambda name, seeds: suite)
+    monkeypatch.setattr(known, "load", lambda name, seeds: suite)
     with pytest.raises(UserError, match=r"none: there are no results; a sweep makes them"):
         main(["hand_made", "--results", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()

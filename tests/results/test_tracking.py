@@ -327,7 +327,7 @@ def test_a_summary_shows_its_last_figures_also_where_the_clock_was_put_back(jour
 def test_the_same_report_from_the_folder_and_from_mlflow(journal, monkeypatch, capsys):
     filled(journal)
     suite = suite_of({"row": list(journal.entries())})
-    monkeypatch.setattr("lmsa_bench.suites.load.load", lambda name, seeds: suite)
+    monkeypatch.setattr("lmsa_bench.suites.known.load", lambda name, seeds: suite)
     ResultStore(default_uri(journal.root)).publish(journal, suite.name)
     assert report.main(["hand_made", "--results", str(journal.root)]) == 0
     from_folder = capsys.readouterr().out
