@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,16 @@ from lmsa_bench.suites import known
 suite = known.load("kept.yaml", 2)
 pickle.dump(("torch" in sys.modules, suite), sys.stdout.buffer)
 """
+
+
+class Executed:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
 
 
 @pytest.fixture
@@ -59,6 +70,10 @@ def test_it_is_loaded_anew_where_its_file_changed_or_what_is_kept_is_damaged(rea
     assert needed and anew == changed
     needed, again = read()
     assert not needed and again == changed
+    key = kept.read_bytes()[:16]
+    kept.write_bytes(key + pickle.dumps(Executed(tmp_path / "run")))
+    needed, anew = read()
+    assert needed and anew == changed and not (tmp_path / "run").exists()
 
 
 def test_a_suite_with_a_plug_in_is_never_kept(read, tmp_path):
