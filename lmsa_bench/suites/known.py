@@ -24,9 +24,9 @@ def load(name: str, seeds: int | None = None) -> Suite:
     Suites with plug-ins or given weights depend on other files too, and are read anew.
     """
     path = file_of(name)
-    kept = user_cache() / "suites" / f"{hash_of([str(path.resolve()), seeds])}.pickle"
     key = b""
     with suppress(Exception):  # it is not there, or damaged: made again
+        kept = user_cache() / "suites" / f"{hash_of([str(path.resolve()), seeds])}.pickle"
         key = _key(path)
         if "torch" not in sys.modules and (content := kept.read_bytes()).startswith(key):
             found: Suite = _Suites(io.BytesIO(content[len(key) :])).load()
