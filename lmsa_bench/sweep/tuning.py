@@ -148,8 +148,9 @@ class Ended(tune.Callback):
         self.count += 1
         died = self._blame(trial, least=1)
         try:
-            told = _last_line(trial.get_pickled_error() or trial.get_error())
-            self.died[died] = self.silent.pop(trial.trial_id, told)
+            # Tune looks for it where it goes later, which may be too early.
+            told = trial.get_pickled_error() or trial.get_error() or Path(trial.error_file or "").read_text()
+            self.died[died] = self.silent.pop(trial.trial_id, _last_line(told))
         except (OSError, *NO_ROOM):
             self.died[died] = "its worker failed, and the reason could not be written"
 
@@ -273,7 +274,11 @@ def fit(
         lost = [job for job in queue.out if any(trial.id in ended.died for trial in job.trials)]
         for trial, whole in ((trial, job) for job in lost for trial in job.trials):
             job = replace(whole, trial=trial, then=())
-            if trial.id in finished or trial.id in ended.told:
+            if trial.id in ended.told:
+                continue
+            if trial.id in finished:  # by a worker that died before it told
+                ended.told.add(trial.id)
+                progress.add(trial)
                 continue
             # Tune gives a job up at once where its worker's death shows twice, or between two jobs; and of its trials
             # those after the one that ran have done nothing.

@@ -67,6 +67,6 @@ def test_a_worker_that_dies_costs_the_trial_that_ran_alone(data, tmp_path):
     assert {lr: result.status for lr, result in found.items()} == {
         lr: "failed" if lr == FATAL else "finished" for lr in RATES
     }
-    assert found[FATAL].reason.startswith("after 3 tries: ")
+    assert found[FATAL].reason.startswith("after 3 tries: The actor") and "died" in found[FATAL].reason
     assert (tmp_path / "started").read_text().count("\n") == len(RATES) + 2  # of the others none ran twice
     assert sweep.output.count("24/24 trials, 1 failed") == 1 and "Traceback" not in sweep.output

@@ -95,7 +95,7 @@ def test_a_source_model_that_kills_its_worker_is_given_up_for_all_its_trials(dat
     sweep = sweep_of("lethal", tmp_path, data)
     assert sweep.run("--cpus", "2") == 1, sweep.output
     assert len(results(sweep)) == 12
-    assert all(result.reason.startswith("source model: after 3 tries: ") for result in results(sweep))
+    assert all(result.reason.startswith("source model: after 3 tries: The ") for result in results(sweep))
     assert len((tmp_path / "made").read_text()) <= 12  # by two trials that ran, and two that Tune had taken out
     assert "Traceback" not in sweep.output
 
