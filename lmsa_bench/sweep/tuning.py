@@ -1,13 +1,12 @@
 """The driver's side of Ray Tune: a run over trials, whose own state is disposable."""
 
 import errno
-import itertools
 import logging
 import math
 import os
 import signal
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,25 +16,19 @@ from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 
 from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
 from lmsa_bench.local import Failure, Place, fail
 from lmsa_bench.results.journal import Journal
-from lmsa_bench.sources import SourceModel
 from lmsa_bench.sweep import nodes
-from lmsa_bench.sweep.job import Job, Orders
+from lmsa_bench.sweep.job import Job
 from lmsa_bench.sweep.progress import Progress
+from lmsa_bench.sweep.queue import Queue
 from lmsa_bench.sweep.watch import Watch
 from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
-from lmsa_bench.trial.names import task_of
-from lmsa_bench.trial.spec import Trial
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
-ASK_SECONDS = 10.0  # between two looks at what results have added, while others wait
-TOGETHER_SECONDS = 2.0  # that a worker runs trials for without asking for others
-NEAR = 64  # jobs in which others of a setting are looked for
 LOOK_SECONDS = 1.0  # between two looks for workers that have fallen silent
 
 
@@ -153,102 +146,6 @@ class Ended(tune.Callback):
             self.died[died] = self.silent.pop(trial.trial_id, _last_line(told))
         except (OSError, *NO_ROOM):
             self.died[died] = "its worker failed, and the reason could not be written"
-
-
-class Queue(Searcher):
-    """Hands out jobs in order, and then those that results have added meanwhile.
-
-    The first trial of a source model makes it where it is missing, and the others come later if there is other work.
-    Short trials go to a worker several at a time: each job costs Tune and the worker a tenth of a second. ``typical``
-    tells how long a trial like this one takes.
-    """
-
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        more: Callable[[], list[Job]],
-        orders: Orders,
-        typical: Callable[[Trial], float | None] = lambda trial: None,
-    ) -> None:
-        super().__init__()
-        self.waiting, self.more, self.orders, self.typical = deque(jobs), more, orders, typical
-        self.out = list[Job]()
-        self.making = dict[str, Hashable]()  # by Tune's id of a trial, the source model that it may be making
-        self.made = set[Hashable]()
-        self.lethal = set[Hashable]()  # source models whose making ended the worker
-        self.ended = self.asked = 0
-        self.looked = time.monotonic()
-        self._sources = dict[tuple[str, int], Hashable]()
-
-    def source(self, job: Job) -> Hashable:
-        """Equal for trials that start from the same source model."""
-        trial = job.trial
-        if (key := (trial.setting, trial.seed)) not in self._sources:
-            self._sources[key] = SourceModel(task_of(trial), Path(self.orders.data), trial.seed).group
-        return self._sources[key]
-
-    def suggest(self, trial_id: str) -> Any:
-        """See Searcher."""
-        if self.asked < self.ended and not (self.waiting and time.monotonic() - self.looked < ASK_SECONDS):
-            self.asked, self.looked = self.ended, time.monotonic()
-            self.waiting.extend(self.more())
-        if (job := self._next()) is None:
-            return None if self.ended < len(self.out) else Searcher.FINISHED
-        self.waiting.remove(job)
-        if (source := self.source(job)) not in self.made:
-            self.making[trial_id] = source
-        else:
-            job = replace(job, then=tuple(self._company(job)))
-        self.out.append(job)
-        return replace(job, orders=self.orders).to_config()
-
-    def _company(self, job: Job) -> list[Trial]:
-        """Takes out the next trials of its setting that are as short, while others are left for all workers."""
-        most = len(self.waiting) // (2 * self.orders.peers)
-        seconds, found = self.typical(job.trial), list[Job]()
-        for other in list(itertools.islice(self.waiting, NEAR)):
-            if other.trial.setting != job.trial.setting or self.source(other) not in self.made:
-                continue
-            took = self.typical(other.trial)
-            if seconds is None or took is None or len(found) == most or seconds + took > TOGETHER_SECONDS:
-                break
-            found.append(other)
-            seconds += took
-        for other in found:
-            self.waiting.remove(other)
-        return [other.trial for other in found]
-
-    def _next(self) -> Job | None:
-        """The first job whose source model is there or nobody makes, else one that waits for it; None: none can run."""
-        busy, second = set(self.making.values()) - self.made, None
-        for job in self.waiting:
-            if (source := self.source(job)) not in self.lethal:
-                if source not in busy:
-                    return job
-                second = second or job
-        return second
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """See Searcher."""
-        if trial_id in self.making:
-            self.made.add(self.making.pop(trial_id))
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """See Searcher."""
-        self.ended += 1
-        if (source := self.making.pop(trial_id, None)) is None:
-            return
-        if not error:
-            self.made.add(source)
-        elif nodes.told(nodes.making(self.orders.scratch, trial_id)):
-            self.lethal.add(source)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: Tune's own state is disposable."""
-
-    def __getstate__(self) -> dict[str, object]:
-        """Nothing either: Tune keeps a copy of its searcher on disk."""
-        return {}
 
 
 def fit(

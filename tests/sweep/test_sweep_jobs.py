@@ -5,7 +5,7 @@ from sweeps import Sweep
 
 from lmsa_bench.suites.load import load
 from lmsa_bench.sweep.job import Job, Orders
-from lmsa_bench.sweep.tuning import Queue
+from lmsa_bench.sweep.queue import Queue
 
 RATES = [round(1e-4 * 1.2**i, 7) for i in range(24)]
 FATAL = RATES[17]

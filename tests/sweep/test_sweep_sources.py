@@ -5,7 +5,7 @@ from sweeps import Sweep
 
 from lmsa_bench.suites.load import load
 from lmsa_bench.sweep.job import Job, Orders
-from lmsa_bench.sweep.tuning import Queue
+from lmsa_bench.sweep.queue import Queue
 
 PLUGIN = '''
 import os
