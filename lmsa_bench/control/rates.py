@@ -1,10 +1,8 @@
 """Adam with a rate of its own for each tensor: by layer, by kind of parameter, or as a selection says."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
-
+from lmsa_bench.control.moments import Moments
 from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import Loss, cross_entropy
 from lmsa_bench.control.updates import Adam
@@ -64,9 +62,4 @@ class RatedAdam(Adam):
             self._start(selection.rates)
 
     def _start(self, rates: Sequence[float]) -> None:
-        parameters = self.model.tunable()
-        groups: list[dict[str, Any]] = [
-            {"params": [p], "lr": self.lr * rate} for p, rate in zip(parameters, rates, strict=True)
-        ]
-        fused = not parameters[0].is_meta
-        self.optimizer = torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay, fused=fused)
+        self.optimizer = Moments(self.model.tunable(), self.lr, self.weight_decay, rates=rates)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lmsa_bench.control.hamiltonian import Reduction, augmented_hamiltonian
+from lmsa_bench.control.moments import Moments
 from lmsa_bench.control.selectors import Selection
 from lmsa_bench.control.trajectory import Loss, cross_entropy, trajectory
 from lmsa_bench.models.layered import LayeredModel
@@ -47,14 +48,6 @@ def unsaved(kind: type) -> str | None:
     return f"{kind.__name__} has no step"
 
 
-def _adam(model: LayeredModel, **options: Any) -> torch.optim.Optimizer:
-    # It has every parameter from the start and skips those without a gradient: a layer that is selected later is
-    # trained too, and the moments of each parameter persist until it is selected again.
-    parameters = model.tunable()
-    fused = not parameters[0].is_meta  # costs are counted on meta tensors
-    return torch.optim.Adam(parameters, fused=fused, **options)
-
-
 class Adam:
     """Adam on the mean loss, over the parameters of the tuned layers.
 
@@ -71,7 +64,7 @@ class Adam:
         loss: Loss = cross_entropy,
     ) -> None:
         self.model, self.steps, self.keep_state, self.loss = model, steps, keep_state, loss
-        self.optimizer = _adam(model, lr=lr, weight_decay=weight_decay)
+        self.optimizer = Moments(model.tunable(), lr, weight_decay)
 
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
         """See Update."""
@@ -124,7 +117,7 @@ class MSA:
         self.model, self.inner_steps, self.reset_state, self.loss = model, inner_steps, reset_state, loss
         self.rho, self.weight_decay = rho, weight_decay
         self.costate_penalty, self.reduction = costate_penalty, reduction
-        self.optimizer = _adam(model, lr=lr, maximize=True)
+        self.optimizer = Moments(model.tunable(), lr, maximize=True)
 
     def step(self, x: Tensor, target: Tensor, layers: Sequence[int], start: int = 0) -> Tensor:
         """See Update."""

@@ -1,9 +1,13 @@
 """What training costs, counted and not timed: floating-point operations, and bytes of one step."""
 
 import copy
+import itertools
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -27,15 +31,31 @@ class Cost(NamedTuple):
     operators: int
 
 
+@cache
+def _known() -> dict[Any, Any]:
+    """Torch's own counts, by operator: without Triton, which it would import to count Triton's kernels: 75 MiB."""
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # it would warn that there is none
+    before = sys.modules.get("triton")
+    try:
+        sys.modules["triton"] = before  # type: ignore[assignment]  # None: there is no such module
+        from torch.utils.flop_counter import flop_registry
+    finally:
+        if before is None:
+            del sys.modules["triton"]
+    return flop_registry
+
+
 class _Flops(TorchDispatchMode):
     """Adds up torch's own counts, operator by operator; FlopCounterMode refuses gradients with respect to states."""
 
     def __init__(self, device: torch.device) -> None:
-        from torch.utils.flop_counter import flop_registry  # brings a compiler along
-
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = self.operators = 0
-        self.known, self.meta = flop_registry, device.type == "meta"
+        self.known, self.meta = _known(), device.type == "meta"
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch's own switch: where a mode is guarded from the compiler, each operator calls for that
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = shapes.run(func, args, kwargs or {}) if self.meta else func(*args, **(kwargs or {}))
@@ -163,24 +183,16 @@ def _peak_on_gpu(steps: Iterator[None], device: torch.device) -> int:
 
 
 def _peak_on_cpu(steps: Iterator[None]) -> int:
-    # Its library would write each start and stop to stderr. The copy is made and dropped inside: the profiler warns of
-    # memory that it did not see allocated.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    names = ("copied", "measured")
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        next(steps)
-        for name in names:
-            with torch.profiler.record_function(name):
-                next(steps, None)
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
-    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
-    copied, measured = (next(e.start_ns() for e in events if e.name() == name) for name in names)
-    allocated = before = peak = 0
-    for event in events:
-        if event.name() == "[memory]":
-            allocated += event.nbytes()
-            if event.start_ns() < copied:
-                before = allocated
-            elif event.start_ns() >= measured:
-                peak = max(peak, allocated)
-    return peak - before
+    # The copy is made and dropped inside: the profiler warns of memory that it did not see allocated.
+    _, first, second = (_allocated(steps) for _ in ("copy", "first", "second"))
+    return sum(first) + max(itertools.accumulate(second), default=0)
+
+
+def _allocated(steps: Iterator[None]) -> list[int]:
+    """The bytes that each call of the allocator hands out, or takes back, until the next yield."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its library would write each start and stop to stderr
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        next(steps, None)
+    assert profiler.kineto_results is not None
+    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
