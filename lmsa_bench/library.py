@@ -20,6 +20,7 @@ from lmsa_bench.report import figures
 from lmsa_bench.report.notebook import SuiteReport
 from lmsa_bench.results.arguments import DEFAULT_RESULTS, Changed
 from lmsa_bench.results.journal import Journal, opened
+from lmsa_bench.results.place import Place
 from lmsa_bench.results.table import Entry, frame, rows
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.trial import provenance
@@ -124,7 +125,7 @@ def run(
         tried |= {trial.id for trial in pending}
         with local.ready(suite.plugins, suite.cpus, suite.gpus if gpus is None else gpus) as device:
             facts = provenance.of_process() | ({"config": suite.config} if suite.config else {})
-            local.run_all(pending, local.Place(journal, Path(data).absolute(), device, facts), note)
+            local.run_all(pending, Place(journal, Path(data).absolute(), device, facts), note)
     if isinstance(what, Trial) and failed:
         raise UserError(f"{what.label}: {failed[what.label].reason}")
     return Results(journal, frozenset(trial.id for trial in now.needed))

@@ -3,19 +3,17 @@
 import gc
 import json
 import os
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from lmsa_bench.errors import UserError, in_one_line, one_line
+from lmsa_bench.errors import UserError
 from lmsa_bench.models.weights import content_of
-from lmsa_bench.results.journal import ERROR, Journal
+from lmsa_bench.results.journal import ERROR
+from lmsa_bench.results.place import Place, fail, why
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
 from lmsa_bench.suites.plugins import import_plugin
@@ -27,28 +25,7 @@ from lmsa_bench.trial.names import method_of, task_of
 from lmsa_bench.trial.provenance import of_machine
 from lmsa_bench.trial.run import Run
 from lmsa_bench.trial.shared import Shared
-from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, Value, canonical, hash_of
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where trials run, what they write to, and what their results say of it."""
-
-    journal: Journal
-    data: Path
-    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a plain value
-    provenance: Mapping[str, Value] = field(default_factory=dict)
-
-    def knowing(self, facts: Mapping[str, Value]) -> "Place":
-        """The same place, of which results say more."""
-        return replace(self, provenance={**self.provenance, **facts})
-
-
-class Failure(NamedTuple):
-    """Why a trial cannot be run: in one line, and the traceback where it was not a mistake in the suite's values."""
-
-    reason: str
-    traceback: str = ""
+from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult, canonical, hash_of
 
 
 def set_up(plugins: Iterable[str], cpus: float, gpus: float) -> torch.device:
@@ -94,10 +71,11 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     journal = place.journal
     folder = journal.folder(trial)
     (folder / ERROR).unlink(missing_ok=True)
-    device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu"
+    device = torch.device(place.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     modules = modules_of(trial)
     journal.add_code(code := hash_of(modules), modules)
-    facts = place.knowing({**of_machine(device), "trial_code": code}).provenance
+    facts = place.knowing({**of_machine(name), "trial_code": code}).provenance
     if trial.weights_sha256 and content_of(trial.weights) != trial.weights_sha256:
         raise UserError(f"weights {trial.weights}: the file has changed since the suite was read; run it again")
 
@@ -107,10 +85,10 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
     shared = Shared.of(place.data, canonical([*split, *machine]), canonical([code, *machine]))
 
     def start() -> Run:
-        model, method = source.load(place.device), method_of(trial)
+        model, method = source.load(device), method_of(trial)
         named = (trial.task, canonical(dict(trial.options)), trial.variant, trial.seed)
         splits = _splits(place.data, *named, str(facts.get("data")))
-        return Run(trial, source.task, model, method, splits, folder, place.device, facts, shared, source.held_out)
+        return Run(trial, source.task, model, method, splits, folder, device, facts, shared, source.held_out)
 
     training = start()
     if training.state.epoch > len(journal.records(trial.id)):
@@ -131,25 +109,6 @@ def run(trial: Trial, place: Place, source: SourceModel) -> Iterator[EpochRecord
 def _splits(data: Path, task: str, options: str, variant: str, seed: int, fingerprint: str) -> Splits:
     """The splits of a task's data with this fingerprint, which nobody may change."""
     return build(task, json.loads(options)).splits(data, variant, seed)
-
-
-def why(error: BaseException) -> Failure:
-    """Why a trial failed: a mistake in the suite's values as it is, any other error with its file and line."""
-    if isinstance(error, UserError):
-        return Failure(one_line(error))
-    return Failure(in_one_line(error), "".join(traceback.format_exception(error)))
-
-
-def fail(trial: Trial, place: Place, failure: Failure) -> TrialResult:
-    """Ends a trial as failed, with the reason in its result and the traceback in its folder."""
-    folder, reason = place.journal.folder(trial), failure.reason
-    if failure.traceback:
-        (folder / ERROR).write_text(failure.traceback)
-        reason = f"{reason}; its traceback: {folder / ERROR}"
-    result = TrialResult(trial.id, "failed", reason, provenance=place.provenance)
-    place.journal.finish(result)
-    checkpoint.remove(folder)
-    return result
 
 
 def run_all(
@@ -188,7 +147,7 @@ def _source(
     if key not in known:
         try:
             prepare(source.task, place.data)
-            known[key] = source, source.ensure(place.device)
+            known[key] = source, source.ensure(torch.device(place.device))
         except UserError as error:
             known[key] = error
     found = known[key]

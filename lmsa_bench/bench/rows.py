@@ -24,6 +24,7 @@ from lmsa_bench.bench.sweeps import (
 )
 from lmsa_bench.errors import UserError
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.place import Place
 from lmsa_bench.results.tracking import ResultStore, default_uri
 from lmsa_bench.sources import SourceModel
 from lmsa_bench.suites.load import load
@@ -128,7 +129,7 @@ def one_after_the_other(trials: Sequence[Trial], data: Path, free: Path) -> list
         started = time.perf_counter()
 
     with local.ready() as device:
-        local.run_all(trials, local.Place(Journal(free / "local", make=True), data, device), ended)
+        local.run_all(trials, Place(Journal(free / "local", make=True), data, device), ended)
     return seconds
 
 

@@ -17,6 +17,7 @@ from lmsa_bench.bundle.arguments import parser
 from lmsa_bench.errors import UserError
 from lmsa_bench.report.tables import render
 from lmsa_bench.results.journal import Journal, opened
+from lmsa_bench.results.place import Place
 from lmsa_bench.suites.load import load
 from lmsa_bench.trial.outcomes import unpacked as bits
 from lmsa_bench.trial.provenance import of_machine
@@ -105,7 +106,7 @@ def rerun(trial: Trial, plugins: Sequence[str], journal: Journal, data: Path) ->
     assert before.result is not None and before.result.test_accuracy is not None
     with TemporaryDirectory() as folder, local.ready(plugins) as device:
         fresh = Journal(Path(folder), make=True)
-        local.run_all([trial], local.Place(fresh, data, device))
+        local.run_all([trial], Place(fresh, data, device))
         after = fresh.entry(trial.id)
     if after.result is None or after.result.test_accuracy is None:
         raise UserError(f"{trial.label}: cannot be run again: {after.result.reason if after.result else 'no result'}")

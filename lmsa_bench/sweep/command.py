@@ -17,13 +17,15 @@ from lmsa_bench.errors import UserError, one_line
 from lmsa_bench.report import figures, tables
 from lmsa_bench.report.write import write
 from lmsa_bench.results.journal import Journal, opened
+from lmsa_bench.results.place import Place
 from lmsa_bench.results.tracking import ResultStore, chosen_uri
 from lmsa_bench.suites import known
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.sweep import start
+from lmsa_bench.sweep import running, start
 from lmsa_bench.sweep.arguments import parser
 from lmsa_bench.sweep.progress import MOST_FAILURES
 from lmsa_bench.sweep.publisher import Publisher
+from lmsa_bench.sweep.ready import Needs
 from lmsa_bench.sweep.start import Cluster
 from lmsa_bench.sweep.until import Steps
 from lmsa_bench.trial import provenance
@@ -159,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         journal.push(trial_id)
     store = ResultStore(chosen_uri(options.tracking_uri, journal.root))
     facts = provenance.of_process() | {"config": suite.config}
+    place, needs = Place(journal, data, provenance=facts), Needs(data, fingerprints=journal.storage is not None)
     cluster = None if options.local else Cluster(options.address, options.cpus, options.asha)
     ids, found, complete = [trial.id for trial in suite.trials], Steps(suite, planned, journal), True
     with ExitStack() as last, Publisher(store, journal, suite.name, ids) as publisher:
@@ -168,11 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             starting = ", which is starting" * (cluster is not None and start.is_own(cluster.address))
             told = f"{len(some)} trial{'s' * (len(some) > 1)} of {tasks} task{'s' * (tasks > 1)} {where}{starting}"
             print(f"suite {suite.title}: {told}", flush=True)
-            from lmsa_bench.local import Place
-            from lmsa_bench.sweep import running  # imports torch, which takes seconds
-
-            place = Place(journal, data, provenance=facts)
-            if not (complete := running.run(suite, some, found.grow, place, cluster, options.plain, last)):
+            if not (complete := running.run(suite, some, found.grow, place, cluster, needs, options.plain, last)):
                 break
         if not found.handed:
             print(f"all {len(found.suite.needed)} trials are done: nothing to run", flush=True)

@@ -9,6 +9,15 @@ from lmsa_bench.results.journal import Journal
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.trial.spec import Trial, Value
 
+RETRIES = 2  # of a trial whose worker or node dies, from its last epoch, or that of its source model
+HANG = "hang.txt"  # in a trial's folder: where its threads were when its worker was considered hung
+
+
+def why_it_hung(dump: Path, seconds: float) -> str | None:
+    """What is said of a process that ``workers.watchdog`` ended, None where it did not."""
+    hung = dump.exists() and dump.stat().st_size
+    return f"no epoch within {seconds:g} s; its threads were at {dump}" if hung else None
+
 
 @dataclass(frozen=True)
 class Orders:

@@ -1,7 +1,6 @@
 """What a sweep would run, and about how long that takes."""
 
 import itertools
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -18,7 +17,7 @@ from lmsa_bench.sources import needs
 from lmsa_bench.suites.plugins import located
 from lmsa_bench.suites.rehearsal import prepared, shape_of, unloaded
 from lmsa_bench.suites.spec import Suite
-from lmsa_bench.sweep.progress import Kind, clock, kind
+from lmsa_bench.sweep.progress import Kind, clock, kind, seconds_seen
 from lmsa_bench.tasks.task import Task
 from lmsa_bench.trial.code import code_of_functions
 from lmsa_bench.trial.cost import Cost, of_step
@@ -33,15 +32,6 @@ CORE_SECONDS = (25e-6, 1 / 40e9)
 GPU_SECONDS = (10e-6, 1 / 10e12)
 
 SMALL = 1_000_000  # parameters
-
-
-def seconds_seen(journal: Journal) -> dict[Kind, float]:
-    """The mean training seconds of ended trials, for each kind."""
-    seen = defaultdict(list)
-    for end in journal.ends():
-        if end.status == "finished":
-            seen[end.task, end.method, end.epochs].append(end.total_seconds)
-    return {which: sum(seconds) / len(seconds) for which, seconds in seen.items()}
 
 
 def describe(suite: Suite, journal: Journal, pending: Iterable[Trial], data: Path, slots: int) -> Iterable[str]:

@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from lmsa_bench.analysis.endings import failures
+from lmsa_bench.results.journal import Journal
 from lmsa_bench.trial.spec import Trial
 
 SECONDS = 10  # between plain lines
@@ -26,6 +27,15 @@ Kind = tuple[str, str, int]  # task, method, epochs: trials that take about as l
 def kind(trial: Trial) -> Kind:
     """What decides about how long a trial takes."""
     return trial.task, trial.method, trial.epochs
+
+
+def seconds_seen(journal: Journal) -> dict[Kind, float]:
+    """The mean training seconds of ended trials, for each kind."""
+    seen = defaultdict(list)
+    for end in journal.ends():
+        if end.status == "finished":
+            seen[end.task, end.method, end.epochs].append(end.total_seconds)
+    return {which: sum(seconds) / len(seconds) for which, seconds in seen.items()}
 
 
 def in_order(trials: Sequence[Trial], seen: Mapping[Kind, float]) -> list[Trial]:

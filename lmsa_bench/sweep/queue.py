@@ -3,18 +3,18 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from lmsa_bench.sources import SourceModel
 from lmsa_bench.sweep import nodes
 from lmsa_bench.sweep.job import Job, Orders
-from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial
+
+Sources = Mapping[tuple[str, int], Hashable]
+"""By a trial's setting and seed, what is equal for those that start from the same source model."""
 
 ASK_SECONDS = 10.0  # between two looks at what results have added, while others wait
 TOGETHER_SECONDS = 2.0  # that a worker runs trials for without asking for others
@@ -26,7 +26,7 @@ class Queue(Searcher):
 
     The first trial of a source model makes it where it is missing, and the others come later if there is other work.
     Short trials go to a worker several at a time: each job costs Tune and the worker a tenth of a second. ``typical``
-    tells how long a trial like this one takes.
+    tells how long a trial like this one takes; a setting and seed that is not in ``sources`` has its own.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Queue(Searcher):
         more: Callable[[], list[Job]],
         orders: Orders,
         typical: Callable[[Trial], float | None] = lambda trial: None,
+        sources: Sources | None = None,
     ) -> None:
         super().__init__()
         self.waiting, self.more, self.orders, self.typical = deque(jobs), more, orders, typical
@@ -44,14 +45,12 @@ class Queue(Searcher):
         self.lethal = set[Hashable]()  # source models whose making ended the worker
         self.ended = self.asked = 0
         self.looked = time.monotonic()
-        self._sources = dict[tuple[str, int], Hashable]()
+        self.sources = sources or {}
 
     def source(self, job: Job) -> Hashable:
         """Equal for trials that start from the same source model."""
-        trial = job.trial
-        if (key := (trial.setting, trial.seed)) not in self._sources:
-            self._sources[key] = SourceModel(task_of(trial), Path(self.orders.data), trial.seed).group
-        return self._sources[key]
+        key = job.trial.setting, job.trial.seed
+        return self.sources.get(key, key)
 
     def suggest(self, trial_id: str) -> Any:
         """See Searcher."""

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from lmsa_bench import local
 from lmsa_bench.errors import UserError, importing
-from lmsa_bench.local import Failure, Place
 from lmsa_bench.report import figures
 from lmsa_bench.results import tracking
+from lmsa_bench.results.place import Failure, Place, fail
 from lmsa_bench.suites.spec import Suite
 from lmsa_bench.sweep import start
-from lmsa_bench.sweep.plan import seconds_seen
-from lmsa_bench.sweep.progress import Progress, in_order
+from lmsa_bench.sweep.progress import Progress, in_order, seconds_seen
+from lmsa_bench.sweep.ready import Needs, Ready
 from lmsa_bench.sweep.start import Cluster
 from lmsa_bench.sweep.until import Grow
-from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import Trial, TrialResult, Value
 
 
 def run_local(suite: Suite, pending: Sequence[Trial], place: Place, progress: Progress) -> None:
     """Runs these trials in this process, one after the other."""
+    from lmsa_bench import local  # imports torch
+
     with local.ready(suite.plugins, suite.cpus, suite.gpus) as device:
         here = Place(place.journal, place.data, device, place.provenance)
         progress.now("running in this process")
@@ -50,6 +50,7 @@ def run_on_ray(
     grow: Grow,
     place: Place,
     cluster: Cluster,
+    needs: Needs,
     progress: Progress,
     last: ExitStack,
 ) -> bool:
@@ -59,6 +60,8 @@ def run_on_ray(
 
     Ray is left with ``last``: where another thread collects its objects while it shuts down, it ends the process.
     """
+    if known := needs.coming is None:
+        pending = able(pending, needs.wait(), place, progress)
     progress.now("starting Ray" if start.is_own(cluster.address) else "connecting to Ray")
     start.set_environment(cluster.address)
     from lmsa_bench.sweep.cluster import connected  # Ray takes seconds, and most mistakes show before
@@ -79,10 +82,12 @@ def run_on_ray(
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
+    found = needs.wait()
+    pending = pending if known else able(pending, found, place, progress)
     facts = dict[str, dict[str, Value]]()
-    for setting, trial in {trial.setting: trial for trial in pending}.items():
+    for setting in dict.fromkeys(trial.setting for trial in pending):
         # Without a shared disk each node has data of its own, which must be the same.
-        data: dict[str, Value] = {"data": task_of(trial).fingerprint(place.data)} if journal.storage else {}
+        data: dict[str, Value] = {"data": found.data[setting]} if journal.storage else {}
         facts[setting] = {**place.provenance, **data}
     print(f"{len(pending)} trials, {at_once or 1} at a time", flush=True)
     progress.now(f"{at_once or 1} at a time")
@@ -93,7 +98,21 @@ def run_on_ray(
         return [Job(trial, facts[trial.setting], orders) for trial in grown.trials]
 
     jobs = [Job(trial, facts[trial.setting], orders) for trial in pending]
-    return tuning.fit(jobs, journal, cluster.asha, progress, more)
+    return tuning.fit(jobs, journal, cluster.asha, progress, more, found.sources)
+
+
+def able(pending: Sequence[Trial], found: Ready, place: Place, progress: Progress) -> list[Trial]:
+    """The trials whose data and weights can be had; the others end as failed; raises UserError where none can run."""
+    lost = [trial for trial in pending if trial.setting in found.unready]
+    if len(lost) == len(pending):
+        raise UserError(found.unready[pending[0].setting])
+    for trial in lost:
+        reason = found.unready[trial.setting]
+        print(f"{trial.task}: {reason}", flush=True)
+        fail(trial, place, Failure(reason))
+        place.journal.push(trial.id)
+        progress.add(trial, failure=reason)
+    return [trial for trial in pending if trial.setting not in found.unready]
 
 
 def run(
@@ -102,6 +121,7 @@ def run(
     grow: Grow,
     place: Place,
     cluster: Cluster | None,
+    needs: Needs,
     plain: bool,
     last: ExitStack,
 ) -> bool:
@@ -109,24 +129,16 @@ def run(
 
     Those come first whose kind tells the time that is left. Returns False if interrupted.
     """
+    settings = {trial.setting for trial in pending}
+    needs.begin((trial for trial in (*pending, *suite.trials) if trial.setting in settings), here=cluster is None)
     pending = in_order(pending, seconds_seen(place.journal))
-    unready = local.unready(pending, place.data)
-    able = [trial for trial in pending if trial.setting not in unready]
-    if not able:
-        raise UserError(next(iter(unready.values())))
     rows = {configuration: row.name for row in suite.rows for configuration in row.configurations}
     progress = Progress(pending, rows, plain or None)
     progress.expect(*grow(lambda trial: False))
     try:
-        for trial in pending:
-            if trial.setting in unready:
-                print(f"{trial.task}: {unready[trial.setting]}", flush=True)
-                local.fail(trial, place, Failure(unready[trial.setting]))
-                place.journal.push(trial.id)
-                progress.add(trial, failure=unready[trial.setting])
         if cluster is not None:
-            return run_on_ray(suite, able, grow, place, cluster, progress, last)
-        run_local(suite, able, place, progress)
+            return run_on_ray(suite, pending, grow, place, cluster, needs, progress, last)
+        run_local(suite, able(pending, needs.wait(), place, progress), place, progress)
         return True
     finally:
         progress.close()

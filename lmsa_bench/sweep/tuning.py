@@ -19,14 +19,14 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from lmsa_bench.atomic import scratch_folder
 from lmsa_bench.errors import UserError
-from lmsa_bench.local import Failure, Place, fail
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.place import Failure, Place, fail
 from lmsa_bench.sweep import nodes
-from lmsa_bench.sweep.job import Job
+from lmsa_bench.sweep.job import HANG, RETRIES, Job, why_it_hung
 from lmsa_bench.sweep.progress import Progress
-from lmsa_bench.sweep.queue import Queue
+from lmsa_bench.sweep.queue import Queue, Sources
+from lmsa_bench.sweep.trainable import TrialTrainable
 from lmsa_bench.sweep.watch import Watch
-from lmsa_bench.sweep.workers import HANG, RETRIES, TrialTrainable, why_it_hung
 
 NO_ROOM = (EOFError, UnpicklingError)  # how it shows that Tune's file of a reason was written on a full disk
 LOOK_SECONDS = 1.0  # between two looks for workers that have fallen silent
@@ -149,11 +149,17 @@ class Ended(tune.Callback):
 
 
 def fit(
-    jobs: Sequence[Job], journal: Journal, asha: bool, progress: Progress, more: Callable[[], list[Job]] = list
+    jobs: Sequence[Job],
+    journal: Journal,
+    asha: bool,
+    progress: Progress,
+    more: Callable[[], list[Job]] = list,
+    sources: Sources | None = None,
 ) -> bool:
     """Runs these trials of one sweep and those that ``more`` adds as they end; each that dies too often has failed.
 
-    Returns whether all have ended, which they have not where the sweep was interrupted.
+    ``sources`` tells which share a source model (see Queue). Returns whether all have ended, which they have not where
+    the sweep was interrupted.
     """
     ended = Ended(progress, journal.trials, jobs[0].orders.timeout if jobs else 0)
 
@@ -164,7 +170,7 @@ def fit(
 
     while jobs:
         ended.died, ended.count = {}, 0
-        queue = _fit(jobs, journal, asha, ended, more)
+        queue = _fit(jobs, journal, asha, ended, more, sources or {})
         if ended.count < len(queue.out) or not all(queue.source(job) in queue.lethal for job in queue.waiting):
             return False
         finished, again, lethal = journal.finished(), list[Job](), dict[Hashable, str]()
@@ -196,14 +202,21 @@ def fit(
     return True
 
 
-def _fit(jobs: Sequence[Job], journal: Journal, asha: bool, ended: Ended, more: Callable[[], list[Job]]) -> Queue:
+def _fit(
+    jobs: Sequence[Job],
+    journal: Journal,
+    asha: bool,
+    ended: Ended,
+    more: Callable[[], list[Job]],
+    sources: Sources,
+) -> Queue:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it prints tracebacks about its own state
     at_once = max(1, nodes.slots(jobs[0].orders.cpus, jobs[0].orders.gpus))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(at_once))
     with scratch_folder(journal.root) as scratch:
         orders = replace(jobs[0].orders, scratch=str(scratch), peers=min(at_once, len(jobs)))
         typical = (lambda trial: None) if asha else ended.progress.typical  # it judges trials one by one
-        queue = Queue(jobs, more, orders, typical)
+        queue = Queue(jobs, more, orders, typical, sources)
         try:
             _tune(queue, scratch, asha, ended)
         finally:

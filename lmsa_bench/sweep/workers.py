@@ -15,21 +15,19 @@ from typing import Any
 import ray
 import torch
 from filelock import FileLock, Timeout
-from ray import tune
 
 from lmsa_bench.errors import UserError
-from lmsa_bench.local import Failure, Place, fail, run, set_up, why
+from lmsa_bench.local import run, set_up
 from lmsa_bench.object_store import PATIENCE, Storage
 from lmsa_bench.results.journal import Journal
+from lmsa_bench.results.place import Failure, Place, fail, why
 from lmsa_bench.sources import SourceFacts, SourceModel
 from lmsa_bench.sources.needs import prepare
 from lmsa_bench.sweep import nodes
-from lmsa_bench.sweep.job import Job
+from lmsa_bench.sweep.job import HANG, Job
 from lmsa_bench.trial.names import task_of
 from lmsa_bench.trial.spec import EpochRecord, Trial, TrialResult
 
-RETRIES = 2  # of a trial whose worker or node dies, from its last epoch, or that of its source model
-HANG = "hang.txt"  # in a trial's folder: where its threads were when its worker was considered hung
 STEP_SECONDS = 1.0  # epochs shorter than this are reported to Ray together: a report costs milliseconds
 # What another try, or another worker, may not meet again; all else is the same however often it is tried.
 PASSING = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
@@ -60,12 +58,6 @@ def watchdog(dump: Path, seconds: float) -> Iterator[Callable[[], None]]:
             dump.unlink(missing_ok=True)
 
 
-def why_it_hung(dump: Path, seconds: float) -> str | None:
-    """What is said of a process that ``watchdog`` ended, None where it did not."""
-    hung = dump.exists() and dump.stat().st_size
-    return f"no epoch within {seconds:g} s; its threads were at {dump}" if hung else None
-
-
 class Unmade(Exception):
     """A source model could not be made, here or by another worker of the sweep, and why."""
 
@@ -74,46 +66,39 @@ class Unmade(Exception):
         self.failure = failure
 
 
-class TrialTrainable(tune.Trainable):
-    """A job's trials in a Ray actor, which is used again for the next job: their own folders are all their state."""
+class Worker:
+    """Runs the trials of one job after the other; their own folders are all their state.
 
-    job: Job
+    ``name`` is the job's in Ray Tune. Raises UserError on a node that does not see the driver's results folder.
+    """
+
     left: deque[Trial]  # of the job, the one that runs first
-    place: Place
-    here: Place  # the same, of which the results of the trial that runs say more
-    known: dict[str, SourceFacts]  # of the source models that this process has met
+    here: Place  # of which the results of the trial that runs say more than ``place``
     judgement = ""  # of the trial's source model
     steps: Iterator[EpochRecord | TrialResult] | None = None
     started = 0.0  # when the trial's source model was there
     lock: FileLock | None = None  # of the trial's folder, while it runs here
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """See tune.Trainable."""
-        orders = Job.from_config(config).orders
-        nodes.beat(own := nodes.starting(orders.scratch, self.trial_id))
-        self.device, self.known = set_up(orders.plugins, orders.cpus, orders.gpus), {}
+    def __init__(self, job: Job, name: str) -> None:
+        orders = job.orders
+        nodes.beat(own := nodes.starting(orders.scratch, name))
+        self.device = set_up(orders.plugins, orders.cpus, orders.gpus)
+        self.known = dict[str, SourceFacts]()  # of the source models that this process has met
         # A node that joined the cluster after the driver had checked them all.
         if not orders.storage and not Path(orders.scratch).is_dir():
             raise UserError(f"node {ray.util.get_node_ip_address()} does not see the results folder of the driver")
         nodes.wait_for_peers(orders.scratch, orders.peers, orders.cpus, orders.gpus, own)
-        self.reset_config(config)
+        self.begin(job, name)
         nodes.forget(own)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Leaves the last job and starts this one."""
-        self._leave()
-        self.job = Job.from_config(new_config)
-        self.left = deque(self.job.trials)
-        orders = self.job.orders
+    def begin(self, job: Job, name: str) -> None:
+        """Starts a job."""
+        self.job, self.name, self.left = job, name, deque(job.trials)
+        orders = job.orders
         journal = Journal(Path(orders.results), _storage(orders.storage), make=True)
-        self.place = self.here = Place(journal, Path(orders.data), self.device, self.job.facts)
+        self.place = self.here = Place(journal, Path(orders.data), self.device, job.facts)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return True
-
-    def cleanup(self) -> None:
-        """See tune.Trainable."""
-        self._leave()
 
     def step(self) -> dict[str, Any]:
         """Runs an epoch, or as many as a second holds, and tells how the trials ended that have meanwhile."""
@@ -130,7 +115,7 @@ class TrialTrainable(tune.Trainable):
                 break
             epoch = trial.epochs
             ended.append(self._told(came))
-            self._leave()
+            self.leave()
             self.left.popleft()
             self.here = self.place
             if time.monotonic() - began > STEP_SECONDS:
@@ -191,7 +176,7 @@ class TrialTrainable(tune.Trainable):
                 raise UserError(f"node {ray.util.get_node_ip_address()} has other data in {data} than the driver")
             source.pull()
         if (key := f"{trial.setting} {source.group}") not in self.known:
-            own, unmade = nodes.making(orders.scratch, self.trial_id), nodes.unmade(orders.scratch, source.group)
+            own, unmade = nodes.making(orders.scratch, self.name), nodes.unmade(orders.scratch, source.group)
             epochs = itertools.count()
 
             def alive() -> None:
@@ -228,7 +213,8 @@ class TrialTrainable(tune.Trainable):
             "source": self.judgement,
         }
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Stops the trial that runs, where it has come to."""
         if self.lock is not None:
             self.place.journal.unlock(self.left[0].id, self.lock)
             self.lock = None

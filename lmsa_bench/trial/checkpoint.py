@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from lmsa_bench.atomic import write_whole
 from lmsa_bench.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    import torch
 
 SECONDS = 1.0  # epochs shorter than this share a checkpoint: writing one takes 20 ms
 NAME = "checkpoint.pt"
@@ -21,6 +22,8 @@ _DIGEST = hashlib.sha256().digest_size
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Writes tensors and plain values below a digest of them; the checkpoint before stays beside it."""
+    import torch  # late: who ends a trial that never ran needs none
+
     buffer = io.BytesIO()
     torch.save(state, buffer)
     last, previous = (folder / name for name in _NAMES)
@@ -29,11 +32,13 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     write_whole(last, hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
 
 
-def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
+def load(folder: Path, device: "torch.device") -> dict[str, Any] | None:
     """The newest checkpoint that is whole, None where there is none: never runs code that a file might hold.
 
     Raises UserError where one is whole, but was written by another program.
     """
+    import torch
+
     for name in _NAMES:
         try:
             data = (folder / name).read_bytes()

@@ -258,7 +258,7 @@ def test_a_trial_that_tune_gives_up_early_is_tried_again(monkeypatch, tmp_path):
     asked, journal, tries = suite.load("quickstart"), Journal(tmp_path, make=True), []
     lives, dies = asked.trials[:2]
 
-    def fit_once(jobs, journal, asha, ended, more):
+    def fit_once(jobs, journal, asha, ended, more, sources):
         tries.append([job.trial.seed for job in jobs])
         ended.count = len(jobs)
         ended.tries[dies.id] += 1

@@ -19,7 +19,7 @@ from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
 from lmsa_bench.sweep import publisher
 from lmsa_bench.sweep.publisher import Publisher
-from lmsa_bench.sweep.workers import why_it_hung
+from lmsa_bench.sweep.job import why_it_hung
 
 FAULTS = """
 suite: faults
@@ -81,7 +81,8 @@ def test_memory_and_hangs_cost_an_epoch_or_their_own_trial_alone(data, tmp_path)
 
 WATCHED = """
 import pathlib, sys, time
-from lmsa_bench.sweep.workers import watchdog, why_it_hung
+from lmsa_bench.sweep.job import why_it_hung
+from lmsa_bench.sweep.workers import watchdog
 told = pathlib.Path(sys.argv[1])
 with watchdog(told, 1.5) as restart:
     for _ in range(3):
