@@ -18,8 +18,8 @@ from lmsa_bench.results.command import main as results_command
 from lmsa_bench.results.journal import Journal
 from lmsa_bench.results.tracking import ResultStore, default_uri
 from lmsa_bench.sweep import publisher
-from lmsa_bench.sweep.publisher import Publisher
 from lmsa_bench.sweep.job import why_it_hung
+from lmsa_bench.sweep.publisher import Publisher
 
 FAULTS = """
 suite: faults

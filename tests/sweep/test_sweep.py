@@ -96,6 +96,16 @@ def test_the_same_command_again_runs_nothing_and_needs_no_torch(undisturbed, dat
     assert first.stdout[first.stdout.index("tiny: mean") :] == again.stdout[again.stdout.index("tiny: mean") :]
 
 
+@pytest.mark.slow  # a whole sweep on Ray
+def test_a_sweep_that_runs_trials_needs_no_torch_itself(undisturbed, data, tmp_path):
+    folder, _ = undisturbed  # the suite is known since then
+    program = "import sys; from lmsa_bench.sweep.command import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    asked = [sys.executable, "-c", program, "tiny.yaml", "--data", str(data), "--results", str(tmp_path)]
+    done = subprocess.run([*asked, "--only", "method=last"], cwd=folder, capture_output=True, text=True, timeout=400)
+    assert done.stdout.splitlines()[-1] == "0 False", done.stdout + done.stderr
+    assert "2/2 trials" in done.stdout and len(Journal(tmp_path).finished()) == 2
+
+
 STOPPED = """
 suite: tiny
 tasks: [digits_flip]
