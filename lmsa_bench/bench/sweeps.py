@@ -22,12 +22,13 @@ FEW, MANY = 500, 2000  # trials that do nothing
 SUITE = """
 suite: sleeping
 tasks: [digits_flip]
-seeds: {trials}
+seeds: {seeds}
 epochs: 1
 sources: one
 plugins: [sleeping.py]
 rows: {{sleeping: {{grid: {{seconds: {seconds}}}}}}}
 """
+SEEDS = 20  # of a suite of trials that do nothing; the rest is its grid
 SLEEPING = '''
 import time
 
@@ -100,9 +101,10 @@ def memory(of: Literal["driver", "worker"]) -> Callable[[Path, Path], float]:
 
 
 def sleeping(free: Path, trials: int, seconds: float) -> str:
-    """The file of a suite of so many trials that sleep so long."""
+    """The file of a suite of so many trials that sleep so long, a multiple of SEEDS."""
     (free / "sleeping.py").write_text(SLEEPING)
-    (free / "sleeping.yaml").write_text(SUITE.format(trials=trials, seconds=seconds))
+    grid = [seconds + i * 1e-6 for i in range(trials // SEEDS)]
+    (free / "sleeping.yaml").write_text(SUITE.format(seeds=SEEDS, seconds=grid))
     return str(free / "sleeping.yaml")
 
 
