@@ -74,11 +74,15 @@ class Progress:
                 transient=True,
                 redirect_stdout=sys.stdout.isatty(),  # else what is printed goes to a file, and must stay there
             )
-            self.live.start()
 
     def __getstate__(self) -> dict[str, object]:
         """Without the terminal: Tune keeps a copy of its callbacks on disk."""
         return {name: value for name, value in vars(self).items() if name not in ("live", "spinner")}
+
+    def show(self) -> None:
+        """Begins with the live view, on a terminal on which nothing else draws from now on."""
+        if self.live is not None:
+            self.live.start()
 
     def typical(self, trial: Trial) -> float | None:
         """The seconds that the last trials of its kind took, None where none has ended."""

@@ -83,6 +83,7 @@ def run_on_ray(
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
     found = needs.wait()
+    progress.show()
     pending = pending if known else able(pending, found, place, progress)
     facts = dict[str, dict[str, Value]]()
     for setting in dict.fromkeys(trial.setting for trial in pending):
@@ -135,6 +136,8 @@ def run(
     rows = {configuration: row.name for row in suite.rows for configuration in row.configurations}
     progress = Progress(pending, rows, plain or None)
     progress.expect(*grow(lambda trial: False))
+    if needs.coming is None:  # else it may show how much has been downloaded
+        progress.show()
     try:
         if cluster is not None:
             return run_on_ray(suite, pending, grow, place, cluster, needs, progress, last)

@@ -78,6 +78,8 @@ def test_a_terminal_shows_what_happens_and_the_table_so_far(now, monkeypatch):
     some = trials(2, 2, tasks=2)
     shown = Progress(some, {trial.configuration: f"row {trial.method}" for trial in some})
     shown.now("2 at a time")
+    assert not terminal.getvalue()  # which shows how much is downloaded
+    shown.show()
     now[0] = 65.0
     shown.add(some[0], seconds=1.0, accuracy=0.5)
     shown.add(some[1], seconds=1.0, accuracy=0.75)
