@@ -90,9 +90,10 @@ def memory(of: Literal["driver", "worker"]) -> Callable[[Path, Path], float]:
 
         def look(driver: psutil.Process) -> None:
             nonlocal highest
-            workers = [child for child in driver.children(recursive=True) if "ray::" in "".join(child.cmdline())]
-            for process in [driver] if of == "driver" else workers:
-                highest = max(highest, process.memory_info().rss)
+            for process in [driver] if of == "driver" else driver.children(recursive=True):
+                with suppress(psutil.Error):  # it has ended
+                    if process == driver or "ray::" in "".join(process.cmdline()):
+                        highest = max(highest, process.memory_info().rss)
 
         swept("quickstart", data, free, "--seeds", "1", "--only", "task=digits_flip", look=look)
         return highest / 2**20

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Needs:
     def __init__(self, data: Path, fingerprints: bool) -> None:
         self.data, self.fingerprints = data, fingerprints
         self.begun, self.known = set[str](), Ready({}, {}, {})
-        self.coming: Connection | None = None
+        self.coming: tuple[Connection, BaseProcess] | None = None
 
     def begin(self, trials: Iterable[Trial], here: bool) -> None:
         """Begins with those trials whose setting is new; in this process where torch is loaded, or ``here``."""
@@ -58,22 +59,25 @@ class Needs:
             self._add(make(fresh, self.data, self.fingerprints))
             return
         context = get_context("spawn")
-        self.coming, theirs = context.Pipe(duplex=False)
-        task = (theirs, fresh, self.data, self.fingerprints)
+        ours, theirs = context.Pipe(duplex=False)
+        other = context.Process(target=_tell, args=(theirs, fresh, self.data, self.fingerprints), daemon=True)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for the driver, which ends it
         try:
-            context.Process(target=_tell, args=task, daemon=True).start()
+            other.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+        self.coming = ours, other
 
     def wait(self) -> Ready:
         """What is known of all trials that it has begun with; raises UserError where the other process has ended."""
         if self.coming is not None:
+            ours, other = self.coming
             try:
-                self._add(self.coming.recv())
+                self._add(ours.recv())
             except EOFError:
                 raise UserError("the process that makes data and weights ready has ended; run it again") from None
+            other.join()
             self.coming = None
         return self.known
 
