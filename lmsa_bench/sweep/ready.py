@@ -61,11 +61,11 @@ class Needs:
         context = get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         other = context.Process(target=_tell, args=(theirs, fresh, self.data, self.fingerprints), daemon=True)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for the driver, which ends it
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as it has it then: Ctrl-C is ours, and we end it
         try:
             other.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.signal(signal.SIGINT, before)
         theirs.close()
         self.coming = ours, other
 

@@ -71,6 +71,9 @@ def run_on_ray(
     tuned = threading.Event()
     threading.Thread(target=import_ahead, args=(tuned,)).start()  # while Ray's processes start
     alone = last.enter_context(connected(cluster.address, cluster.cpus))
+    found = needs.wait()
+    progress.show()
+    pending = pending if known else able(pending, found, place, progress)
     tuned.wait()
     from lmsa_bench.sweep import nodes, tuning
 
@@ -82,9 +85,6 @@ def run_on_ray(
             raise UserError(f"suite {suite.name}: resources: {takes}, more than this machine has")
         print(f"{takes}, more than a node of the cluster has: waiting for one that has", flush=True)
     orders = Orders.of(suite, journal, place.data, report_each_epoch=cluster.asha)
-    found = needs.wait()
-    progress.show()
-    pending = pending if known else able(pending, found, place, progress)
     facts = dict[str, dict[str, Value]]()
     for setting in dict.fromkeys(trial.setting for trial in pending):
         # Without a shared disk each node has data of its own, which must be the same.

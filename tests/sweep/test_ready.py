@@ -1,9 +1,14 @@
 """What trials need is made ready by a process of its own where this one has no torch, and is the same as here."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from lmsa_bench.suites import known
 from lmsa_bench.sweep.ready import Needs, make
@@ -60,6 +65,21 @@ def test_another_process_makes_ready_what_this_one_would(tmp_path):
 def test_where_that_process_is_killed_one_line_says_so(tmp_path):
     told, torch = elsewhere(tmp_path, "kill")
     assert told == "the process that makes data and weights ready has ended; run it again" and not torch
+
+
+def test_ctrl_c_while_it_works_is_one_line_of_the_driver(tmp_path):
+    known.load("quickstart", 2)
+    asked = [sys.executable, "-m", "lmsa_bench.sweep", "quickstart", "--seeds", "2", "--plain"]
+    asked += ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    sweep = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    while not any("spawn_main" in " ".join(child.cmdline()) for child in psutil.Process(sweep.pid).children()):
+        assert sweep.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)  # it imports torch, for a second or more
+    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
+    said = sweep.communicate(timeout=60)[0]
+    assert sweep.returncode == 130 and "Traceback" not in said, said
+    assert said.splitlines()[-1] == "interrupted: run the same command again to resume"
 
 
 def test_what_cannot_be_had_is_told_by_setting(tmp_path, monkeypatch):
