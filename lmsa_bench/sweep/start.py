@@ -108,13 +108,16 @@ def patiently(begin: Callable[[], object]) -> None:
 def last_word() -> Iterator[None]:
     """Has another process say what to do where Ray's own code ends this one: its raylet may end as we register."""
     told = "Ray ended while it started; run the same command again to resume"
-    say = f"import sys; sys.stdin.read(1) or print('error: {told}')"
+    say = f"import sys; sys.stdin.read(1) and (sys.stdin.read(1) or print('error: {told}'))"
     # In a session of its own, as Ctrl-C is for all processes of this one.
     other = subprocess.Popen([sys.executable, "-ISc", say], stdin=subprocess.PIPE, start_new_session=True)
+    assert other.stdin is not None
     try:
+        other.stdin.write(b"1")  # Ctrl-C before it leaves nothing to say
+        other.stdin.flush()
         yield
     finally:
-        other.communicate(b"1")
+        other.communicate(b"11")
 
 
 def _children(before: Collection[Any]) -> list[Any]:
