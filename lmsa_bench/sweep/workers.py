@@ -100,6 +100,13 @@ class Worker:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def leave(self) -> None:
+        """Stops the trial that runs, where it has come to."""
+        if self.lock is not None:
+            self.place.journal.unlock(self.left[0].id, self.lock)
+            self.lock = None
+        self.steps, self.judgement = None, ""
+
     def step(self) -> dict[str, Any]:
         """Runs an epoch, or as many as a second holds, and tells how the trials ended that have meanwhile."""
         began, ended, accuracy, epoch = time.monotonic(), list[dict[str, Any]](), 0.0, 0
@@ -212,13 +219,6 @@ class Worker:
             "accuracy": result.val_accuracy or 0.0,
             "source": self.judgement,
         }
-
-    def leave(self) -> None:
-        """Stops the trial that runs, where it has come to."""
-        if self.lock is not None:
-            self.place.journal.unlock(self.left[0].id, self.lock)
-            self.lock = None
-        self.steps, self.judgement = None, ""
 
 
 def _storage(uri: str | None) -> Storage | None:

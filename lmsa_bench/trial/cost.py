@@ -55,7 +55,7 @@ class _Flops(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # torch's own switch: where a mode is guarded from the compiler, each operator calls for that
+        return False  # torch's own switch: a mode that keeps the compiler out imports it first
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = shapes.run(func, args, kwargs or {}) if self.meta else func(*args, **(kwargs or {}))

@@ -9,6 +9,7 @@ from torch import nn
 from lmsa_bench.control import state_views
 from lmsa_bench.control.gradient_criteria import batch_snr, rgn
 from lmsa_bench.control.hamiltonian import augmented_hamiltonian, hamiltonian
+from lmsa_bench.control.moments import Moments
 from lmsa_bench.control.predicted_loss import predicted_loss
 from lmsa_bench.control.trajectory import cross_entropy, trajectory
 from lmsa_bench.control.updates import MSA, Adam
@@ -269,6 +270,28 @@ def test_adam_moments_of_a_layer_that_is_no_longer_tuned(keep_state):
         update.step(x, y, [n])
     has_moments = [all(p in update.optimizer.state for p in model.parameters_of(n)) for n in range(4)]
     assert has_moments == [keep_state, True, False, False]
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_moments_go_on_where_an_optimizer_of_torch_stopped_and_equal_it_to_the_last_bit(maximize):
+    draw = torch.Generator().manual_seed(0)
+    theirs = [torch.randn(size, generator=draw, requires_grad=True) for size in ((5, 3), (7,))]
+    ours = [one.detach().clone().requires_grad_() for one in theirs]
+    groups = [{"params": [one], "lr": 1e-2 * rate} for one, rate in zip(theirs, (1.0, 0.3), strict=True)]
+    optimizer = torch.optim.Adam(groups, weight_decay=0.1, maximize=maximize, fused=True)
+    moments = Moments(ours, 1e-2, 0.1, maximize, rates=(1.0, 1.0))
+    for step in range(6):
+        for one, other in zip(theirs, ours, strict=True):
+            one.grad = None if one is theirs[1] and step in (0, 4) else torch.randn(one.shape, generator=draw)
+            other.grad = None if one.grad is None else one.grad.clone()
+        optimizer.step()
+        if step > 2:  # from what a checkpoint of an optimizer holds, rates too
+            moments.step()
+        else:
+            moments.load_state_dict(optimizer.state_dict())
+            for one, other in zip(theirs, ours, strict=True):
+                other.data.copy_(one.data)
+        assert all(map(torch.equal, theirs, ours)), step
 
 
 def test_adam_equals_torch_adam_on_the_whole_network():

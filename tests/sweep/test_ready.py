@@ -86,7 +86,6 @@ def test_what_cannot_be_had_is_told_by_setting(tmp_path, monkeypatch):
     from lmsa_bench.tasks import fashion
 
     monkeypatch.setattr(fashion, "SYSTEM_FOLDER", tmp_path / "nothing")
-    monkeypatch.setattr(fashion, "URL", "http://127.0.0.1:1/", raising=False)
     trials = known.load("fashion", 1).trials[:1]
     needs = Needs(tmp_path, fingerprints=False)
     needs.begin(trials, here=True)
