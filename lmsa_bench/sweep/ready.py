@@ -29,13 +29,12 @@ def make(trials: Iterable[Trial], data: Path, fingerprints: bool) -> Ready:
     from lmsa_bench.trial.names import task_of
 
     first = {(trial.setting, trial.seed): trial for trial in trials}
-    found, groups = Ready(unready(first.values(), data), {}, {}), dict[Hashable, int]()
+    found = Ready(unready(first.values(), data), {}, {})
     for key, trial in first.items():
         if trial.setting in found.unready:
             continue
         task = task_of(trial)
-        group = SourceModel(task, data, trial.seed).group
-        found.sources[key] = groups.setdefault(group, len(groups))  # a number: to read a task's values takes torch
+        found.sources[key] = str(SourceModel(task, data, trial.seed).group)  # text: to read its values takes torch
         if fingerprints and trial.setting not in found.data:
             found.data[trial.setting] = task.fingerprint(data)
     return found

@@ -57,6 +57,8 @@ def test_another_process_makes_ready_what_this_one_would(tmp_path):
     assert len(corruptions) == 2  # which share a source model, of which each seed has its own
     assert all(len({here.sources[setting, seed] for setting in corruptions}) == 1 for seed in (0, 1))
     assert len(set(here.sources.values())) == 2 * 3  # digits_flip starts from the digits of digits_c
+    for trial in trials:  # asked one at a time, as a sweep meets them, they are named the same
+        assert make([trial], tmp_path / "here", fingerprints=False).sources.items() <= here.sources.items()
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == sorted(
         path.name for path in (tmp_path / "here").iterdir()
     )
